@@ -1,0 +1,1 @@
+"""Figures for export, drawn by matplotlib from result rows. No Qt."""

@@ -1,0 +1,1 @@
+"""Pages with plots; the only importers of pyqtgraph."""

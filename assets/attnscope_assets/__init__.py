@@ -1,0 +1,1 @@
+"""Fonts, icons, sample texts and licences that ship with Attnscope."""

@@ -1,0 +1,1 @@
+"""Where a variant runs: the processor, or a CUDA GPU."""
