@@ -1,0 +1,101 @@
+"""Naive chunking: the sequence is cut into chunks that do not see each other, which is what it costs nothing to lose.
+
+The baseline of every long-sequence method; block-local attention in Child et al. 2019 is this plus links, arXiv 1904.10509.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnscope_engine import numerics
+from attnscope_engine.cost import Cost, Step, tensor_term
+from attnscope_engine.protocol import DeviceKind, Term, Workload
+from attnscope_engine.variant import Params, Tick, Unsupported, Variant, param
+
+
+class ChunkedParams(Params, frozen=True):
+    """Where the sequence is cut."""
+
+    chunk_size: Annotated[
+        int,
+        param(1, 1_048_576, unit="tokens", help="Tokens of a chunk; a query sees no key of another", label="chunk", scale="log2"),
+    ] = 2048
+
+
+def resolve(workload: Workload, params: ChunkedParams) -> ChunkedParams:
+    """A chunk longer than the sequence is all of it: every setting is possible."""
+    return params
+
+
+def cost(workload: Workload, params: ChunkedParams, on: DeviceKind) -> Cost:
+    """Full attention inside each chunk, the last one as long as what is left."""
+    w = workload
+    pairs = w.batch * w.num_heads * pairs_of_head(w, params)
+    query, keys = w.batch * w.num_heads * w.seq_len * w.head_dim, w.batch * w.num_kv_heads * w.seq_len * w.head_dim
+    steps = (Step("attention", 4 * pairs * w.head_dim, pairs, 2 * (query + keys) * w.item_bytes),)
+    held = (tensor_term(w), Term("LSE", "B·H·n·4", w.batch * w.num_heads * w.seq_len * 4, "n"))
+    return Cost(steps, held)
+
+
+def pairs_of_head(workload: Workload, params: ChunkedParams) -> int:
+    """Pairs that one head sees: whole chunks and the tail, counted exactly."""
+    chunks, tail = divmod(workload.seq_len, params.chunk_size)
+
+    def inside(size: int) -> int:
+        return size * (size + 1) // 2 if workload.causal else size * size
+
+    return chunks * inside(params.chunk_size) + inside(tail)
+
+
+def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: ChunkedParams) -> NDArray[Any]:
+    """softmax(QKᵀ·D^-½ over what is seen) V; a query that sees no key gives 0."""
+    rows = np.arange(q.shape[-2]) + k.shape[-2] - q.shape[-2]
+    return numerics.masked_attention(q, k, v, visible(workload, params, rows, np.arange(k.shape[-2])))
+
+
+def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: ChunkedParams, xp: Any, tick: Tick) -> Any:
+    raise Unsupported("Chunked is not written for the processor yet")
+
+
+def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: ChunkedParams) -> None:
+    raise Unsupported("Chunked needs a CUDA device")
+
+
+def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: ChunkedParams, rows: NDArray[Any]) -> NDArray[Any]:
+    """Softmax of the rows' scores over what is seen."""
+    seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
+    return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
+
+
+def visible(workload: Workload, params: ChunkedParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Keys of the query's own chunk (causal: not after it)."""
+    rows, columns = np.asarray(rows), np.asarray(columns)
+    same: NDArray[np.bool_] = (rows // params.chunk_size)[:, None] == (columns // params.chunk_size)[None, :]
+    return same & numerics.causal_visible(rows, columns, 0) if workload.causal else same
+
+
+def summary(params: ChunkedParams) -> str:
+    """Such as "chunk 2,048 tokens"."""
+    return f"chunk {params.chunk_size:,} token{'' if params.chunk_size == 1 else 's'}"
+
+
+VARIANT = Variant(
+    name="chunked",
+    title="Chunked",
+    family="restricted",
+    order=4,
+    source="block-local attention without links; compare Child et al. 2019, section 4, arXiv 1904.10509",
+    formula="out = softmax(Q Kᵀ · D^-½ where ⌊i/C⌋ = ⌊j/C⌋) V",
+    params=ChunkedParams,
+    summary=summary,
+    resolve=resolve,
+    cost=cost,
+    reference=reference,
+    run_cpu=run_cpu,
+    launch=launch,
+    weights=weights,
+    visible=visible,
+)

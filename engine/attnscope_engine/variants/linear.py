@@ -1,0 +1,101 @@
+"""Linear attention: the softmax replaced by a product of positive features, so that a running state of fixed size is enough.
+
+Katharopoulos et al. 2020, "Transformers are RNNs", sections 3.2 to 3.4, arXiv 2006.16236.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnscope_engine import numerics
+from attnscope_engine.cost import Cost, Step, tensor_term
+from attnscope_engine.protocol import DeviceKind, Term, Workload
+from attnscope_engine.variant import Params, Tick, Unsupported, Variant
+
+CHUNK = 128
+"""Tokens between two updates of the causal state: pairs inside a chunk are computed, older ones are in the state."""
+
+
+def resolve(workload: Workload, params: Params) -> Params:
+    """There is nothing to choose."""
+    return params
+
+
+def cost(workload: Workload, params: Params, on: DeviceKind) -> Cost:
+    """Features, then the state (its normaliser is one more value column) written and read once a token."""
+    w = workload
+    n, d = w.seq_len, w.head_dim
+    heads, kv_heads = w.batch * w.num_heads, w.batch * w.num_kv_heads
+    query, keys = heads * n * d, kv_heads * n * d
+    flops = 2 * (heads + kv_heads) * n * d * (d + 1)
+    if w.causal:
+        flops += 2 * heads * pairs_inside_chunks(n) * (d + d + 1)
+    steps = (Step("state", flops, query + keys, 2 * (query + keys) * w.item_bytes),)
+    held = (tensor_term(w), Term("state", "B·G·D·(D+1)·4", kv_heads * d * (d + 1) * 4, "constant"))
+    return Cost(steps, held)
+
+
+def pairs_inside_chunks(n: int) -> int:
+    """Causal pairs of one head whose query and key share a chunk."""
+    chunks, tail = divmod(n, CHUNK)
+    return (chunks * CHUNK * (CHUNK + 1) + tail * (tail + 1)) // 2
+
+
+def phi(x: NDArray[Any]) -> NDArray[np.float64]:
+    """elu(x) + 1 in float64: always positive."""
+    wide = x.astype(np.float64)
+    return np.where(wide > 0, wide + 1, np.exp(np.minimum(wide, 0)))
+
+
+def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: Params) -> NDArray[Any]:
+    """φ(Q) φ(K)ᵀ V over what is seen, each row divided by its sum; a query that sees no key gives 0."""
+    n, m = q.shape[-2], k.shape[-2]
+    seen = visible(workload, params, np.arange(n) + m - n, np.arange(m))
+    products = np.where(seen, phi(q) @ phi(numerics.expand_heads(k, q.shape[1])).swapaxes(-1, -2), 0.0)
+    total = products.sum(axis=-1, keepdims=True)
+    mapped: NDArray[np.float64] = products / np.where(total == 0, 1.0, total)
+    return mapped @ numerics.expand_heads(v, q.shape[1]).astype(np.float64)
+
+
+def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any, tick: Tick) -> Any:
+    raise Unsupported("Linear is not written for the processor yet")
+
+
+def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params) -> None:
+    raise Unsupported("Linear needs a CUDA device")
+
+
+def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any]) -> NDArray[Any]:
+    """A_ij = φ(q_i)·φ(k_j) / Σ_l φ(q_i)·φ(k_l): the map that the state implies. It is never computed by the method itself."""
+    seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
+    products = np.where(seen, phi(q[rows]) @ phi(k).T, 0.0)
+    total = products.sum(axis=-1, keepdims=True)
+    mapped: NDArray[np.float64] = products / np.where(total == 0, 1.0, total)
+    return mapped
+
+
+def visible(workload: Workload, params: Params, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """All keys, or those not after the query."""
+    return numerics.causal_visible(rows, columns, 0) if workload.causal else numerics.all_visible(rows, columns)
+
+
+VARIANT = Variant(
+    name="linear",
+    title="Linear",
+    family="linear",
+    order=3,
+    source="Katharopoulos et al. 2020, sections 3.2 to 3.4, arXiv 2006.16236",
+    formula="out = φ(Q) (φ(K)ᵀ V) / φ(Q) (φ(K)ᵀ 1), φ(x) = elu(x) + 1",
+    params=Params,
+    summary=lambda params: "φ = elu + 1",
+    resolve=resolve,
+    cost=cost,
+    reference=reference,
+    run_cpu=run_cpu,
+    launch=launch,
+    weights=weights,
+    visible=visible,
+)

@@ -1,0 +1,108 @@
+"""Softmax attention over the newest keys only, and optionally over the first few, the sinks.
+
+Window: Beltagy et al. 2020, "Longformer", section 3.1, arXiv 2004.05150. Sinks: Xiao et al. 2023, section 3.2, arXiv 2309.17453.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnscope_engine import numerics
+from attnscope_engine.cost import Cost, Step, tensor_term
+from attnscope_engine.protocol import DeviceKind, Term, Workload
+from attnscope_engine.variant import Params, Tick, Unsupported, Variant, param
+
+
+class WindowParams(Params, frozen=True):
+    """Which keys a query sees."""
+
+    window_size: Annotated[
+        int, param(1, 1_048_576, unit="tokens", help="Keys that a query sees, its own included", label="window", scale="log2")
+    ] = 1024
+    sinks: Annotated[int, param(0, 256, unit="tokens", help="First keys, seen by every query whatever the window")] = 0
+
+
+def resolve(workload: Workload, params: WindowParams) -> WindowParams:
+    """A window or sinks longer than the sequence see all of it: every setting is possible."""
+    return params
+
+
+def cost(workload: Workload, params: WindowParams, on: DeviceKind) -> Cost:
+    """One pass over the band and the sinks before it."""
+    w = workload
+    pairs = w.batch * w.num_heads * pairs_of_head(w, params)
+    query, keys = w.batch * w.num_heads * w.seq_len * w.head_dim, w.batch * w.num_kv_heads * w.seq_len * w.head_dim
+    steps = (Step("attention", 4 * pairs * w.head_dim, pairs, 2 * (query + keys) * w.item_bytes),)
+    held = (tensor_term(w), Term("LSE", "B·H·n·4", w.batch * w.num_heads * w.seq_len * 4, "n"))
+    return Cost(steps, held)
+
+
+def pairs_of_head(workload: Workload, params: WindowParams) -> int:
+    """Pairs that one head sees: the band, and the sinks outside it, counted exactly."""
+    n, window, sinks = workload.seq_len, min(params.window_size, workload.seq_len), min(params.sinks, workload.seq_len)
+    below = _triangle(window - 1) + (n - window) * (window - 1)  # pairs under the diagonal inside the band
+    past = n - window  # queries that have keys before their window
+    sinks_before = _triangle(min(sinks, past)) + max(0, past - sinks) * sinks
+    if workload.causal:
+        return n + below + sinks_before
+    return n + 2 * below + sinks_before + _triangle(max(0, sinks - window))
+
+
+def _triangle(n: int) -> int:
+    return n * (n + 1) // 2
+
+
+def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: WindowParams) -> NDArray[Any]:
+    """softmax(QKᵀ·D^-½ over what is seen) V; a query that sees no key gives 0."""
+    rows = np.arange(q.shape[-2]) + k.shape[-2] - q.shape[-2]
+    return numerics.masked_attention(q, k, v, visible(workload, params, rows, np.arange(k.shape[-2])))
+
+
+def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: WindowParams, xp: Any, tick: Tick) -> Any:
+    raise Unsupported("Window is not written for the processor yet")
+
+
+def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: WindowParams) -> None:
+    raise Unsupported("Window needs a CUDA device")
+
+
+def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: WindowParams, rows: NDArray[Any]) -> NDArray[Any]:
+    """Softmax of the rows' scores over what is seen."""
+    seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
+    return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
+
+
+def visible(workload: Workload, params: WindowParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Fewer than `window_size` keys away (causal: back), or one of the sinks not after the query."""
+    back = numerics.distance_back(rows, columns, 0)
+    sink = np.asarray(columns)[None, :] < params.sinks
+    if workload.causal:
+        return (back >= 0) & ((back < params.window_size) | sink)
+    return (np.abs(back) < params.window_size) | sink
+
+
+def summary(params: WindowParams) -> str:
+    """Such as "w 1,024 · sinks 0"."""
+    return f"w {params.window_size:,} · sinks {params.sinks}"
+
+
+VARIANT = Variant(
+    name="sliding_window",
+    title="Window",
+    family="restricted",
+    order=2,
+    source="Beltagy et al. 2020, section 3.1, arXiv 2004.05150; sinks: Xiao et al. 2023, arXiv 2309.17453",
+    formula="out = softmax(Q Kᵀ · D^-½ where i − w < j ≤ i or j < sinks) V",
+    params=WindowParams,
+    summary=summary,
+    resolve=resolve,
+    cost=cost,
+    reference=reference,
+    run_cpu=run_cpu,
+    launch=launch,
+    weights=weights,
+    visible=visible,
+)
