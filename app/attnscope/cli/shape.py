@@ -1,0 +1,120 @@
+"""Words of the command line to workloads and variants; every mistake is one sentence naming the option, the value and the range."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import cast, get_args
+
+import msgspec
+
+from attnscope_engine.catalogue import find, variants
+from attnscope_engine.protocol import MAX_SEQ_LEN, Choice, Dtype, Workload
+
+DEFAULT_VARIANTS = ("softmax_naive", "softmax_tiled", "sliding_window", "linear", "chunked")
+
+
+class UsageError(Exception):
+    """A wrong option. Its text is the whole message; the exit code is 2."""
+
+
+def number(text: str, name: str, low: int, high: int) -> int:
+    """`65536`, `65,536`, `64k`, `2^16` or `1M`. Raises: UsageError."""
+    plain = text.strip().replace(",", "").replace("_", "").lower()
+    if match := re.fullmatch(r"2\^(\d{1,2})", plain):
+        value = 2 ** int(match[1])
+    elif match := re.fullmatch(r"(\d{1,12})(k|m)?", plain):
+        value = int(match[1]) * {"k": 1024, "m": 1024 * 1024, None: 1}[match[2]]
+    else:
+        raise UsageError(f"{name} must be a whole number such as 4096, 4k or 2^12 (was {text!r}).")
+    if not low <= value <= high:
+        raise UsageError(f"{name} must be {low:,} to {high:,} (was {value:,}).")
+    return value
+
+
+def seq_lens(text: str) -> tuple[int, ...]:
+    """`4096`, `512,1000,2k`, or `512:8192`: the powers of two from the first to the second, both included. Raises: UsageError."""
+    if ":" in text:
+        first, _, last = text.partition(":")
+        low, high = (number(word, "--seq-len", 1, MAX_SEQ_LEN) for word in (first, last))
+        if low > high:
+            raise UsageError(f"--seq-len must run upwards (was {text!r}).")
+        found = [low]
+        while found[-1] * 2 <= high:
+            found.append(found[-1] * 2)
+        return tuple(found if found[-1] == high else [*found, high])
+    words = text.split(",") if not re.fullmatch(r"\d{1,3}(,\d{3})+", text.strip()) else [text]
+    return tuple(sorted({number(word, "--seq-len", 1, MAX_SEQ_LEN) for word in words}))
+
+
+def add_shape_options(parser: argparse.ArgumentParser) -> None:
+    """The options that describe one attention call."""
+    default = Workload()
+    group = parser.add_argument_group("shape of the call")
+    group.add_argument("--heads", default=str(default.num_heads), metavar="H", help=f"query heads (default {default.num_heads})")
+    group.add_argument("--kv-heads", default="", metavar="G", help="key and value heads, must divide the heads (default: as many as heads)")
+    group.add_argument("--head-dim", default=str(default.head_dim), metavar="D", help=f"width of one head (default {default.head_dim})")
+    group.add_argument("--batch", default="1", metavar="B", help="sequences in one call (default 1)")
+    group.add_argument("--dtype", default="", metavar="T", help="fp32, bf16 or fp16 (default: bf16 on a GPU, fp32 on the CPU)")
+    group.add_argument("--full", action="store_true", help="every query sees every key (default: causal)")
+
+
+def add_variant_options(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
+    group = parser.add_argument_group("variants")
+    group.add_argument("--variants", default=",".join(default), metavar="A,B", help="names from `attnscope variants` (default: %(default)s)")
+    group.add_argument(
+        "--param", action="append", default=[], metavar="VARIANT.NAME=VALUE", help="a parameter, such as sliding_window.window_size=512; may be repeated"
+    )
+
+
+def workload_of(arguments: argparse.Namespace, seq_len: int, dtype: Dtype) -> Workload:
+    """Raises: UsageError."""
+    heads = number(arguments.heads, "--heads", 1, 256)
+    kv_heads = number(arguments.kv_heads, "--kv-heads", 1, 256) if arguments.kv_heads else heads
+    if heads % kv_heads:
+        raise UsageError(f"--kv-heads must divide --heads ({heads}); {kv_heads} does not.")
+    return Workload(
+        batch=number(arguments.batch, "--batch", 1, 1024),
+        seq_len=seq_len,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=number(arguments.head_dim, "--head-dim", 8, 512),
+        layers=1,
+        dtype=dtype,
+        causal=not arguments.full,
+    )
+
+
+def dtype_of(arguments: argparse.Namespace, on: str, has: Sequence[Dtype]) -> Dtype:
+    """The asked dtype, or the device's usual one. Raises: UsageError."""
+    wanted = arguments.dtype or ("bf16" if on == "cuda" else "fp32")
+    if wanted not in get_args(Dtype):
+        raise UsageError(f"--dtype must be one of {', '.join(get_args(Dtype))} (was {wanted!r}).")
+    if wanted not in has:
+        raise UsageError(f"--dtype {wanted} is not available on this device, which has {', '.join(has)}.")
+    return cast("Dtype", wanted)
+
+
+def choices_of(arguments: argparse.Namespace) -> tuple[Choice, ...]:
+    """The variants asked for with their parameters checked. Raises: UsageError."""
+    names = list(variants()) if arguments.variants == "all" else [name.strip() for name in arguments.variants.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--variants is empty: name at least one, or all.")
+    params: dict[str, dict[str, int]] = {}
+    for setting in arguments.param:
+        match = re.fullmatch(r"(\w+)\.(\w+)=(.+)", setting)
+        if match is None:
+            raise UsageError(f"--param must look like sliding_window.window_size=512 (was {setting!r}).")
+        if match[1] not in names:
+            raise UsageError(f"--param {setting}: {match[1]} is not among --variants ({', '.join(names)}).")
+        params.setdefault(match[1], {})[match[2]] = number(match[3], f"--param {match[1]}.{match[2]}", 0, MAX_SEQ_LEN)
+    try:
+        found = []
+        for name in dict.fromkeys(names):
+            variant = find(name)
+            parsed = variant.parse(dict(params.get(name, {})))
+            found.append(Choice(name, {k: v for k, v in msgspec.to_builtins(parsed).items() if k in params.get(name, {})}))
+        return tuple(found)
+    except ValueError as error:
+        raise UsageError(str(error)[0].upper() + str(error)[1:] + ".") from error

@@ -1,0 +1,106 @@
+"""What this machine has of what the engine can use, and what to do about each thing that is missing.
+
+Run as a process of its own (`python -m attnscope_engine.doctor` prints JSON): a broken driver may hang or abort it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import sys
+from importlib import metadata
+
+from msgspec import Struct, to_builtins
+
+
+class Check(Struct, frozen=True):
+    """One finding."""
+
+    name: str
+    ok: bool
+    needed: bool
+    """False: the product works without it, slower or with less."""
+    text: str
+    advice: str = ""
+    """What to do when it is not ok."""
+
+
+def version_of(*names: str) -> str:
+    """Version of the first installed distribution of these, or ""."""
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def check_python() -> Check:
+    fine = sys.version_info >= (3, 11)
+    return Check("Python", fine, True, platform.python_version(), "" if fine else "Install Python 3.11 or newer.")
+
+
+def check_gpu() -> Check:
+    """The device that the engine would take, found as the engine finds it."""
+    from attnscope_engine.devices.pick import pick
+
+    device, why_not = pick("auto")
+    facts = device.facts
+    if facts.kind == "cuda":
+        text = f"{facts.name}, {facts.arch}, driver {facts.driver}, {facts.total_bytes / 2**30:.1f} GiB"
+        return Check("GPU", True, False, text)
+    return Check("GPU", False, False, f"not used: everything runs on {facts.name} ({facts.library}, {facts.threads} threads)", why_not)
+
+
+def check_cupy() -> Check:
+    version = version_of("cupy-cuda13x", "cupy-cuda12x", "cupy")
+    advice = "Needed for an NVIDIA GPU only: pip install 'attnscope[gpu13]' (driver 580 or newer) or 'attnscope[gpu12]' (525 or newer)."
+    return Check("CuPy", bool(version), False, version or "not installed", "" if version else advice)
+
+
+def check_nvrtc() -> Check:
+    from attnscope_engine.devices import nvrtc
+
+    try:
+        return Check("NVRTC", True, False, ".".join(str(part) for part in nvrtc.version()))
+    except Exception as error:  # noqa: BLE001 (whatever the library does, the doctor goes on)
+        advice = "Needed for an NVIDIA GPU only: it comes with 'attnscope[gpu13]' or 'attnscope[gpu12]'."
+        return Check("NVRTC", False, False, f"not found ({error})", advice)
+
+
+def check_torch() -> Check:
+    if importlib.util.find_spec("torch") is None:
+        advice = "The CPU engine then runs on numpy, slower and without bf16: pip install torch (on Linux from PyTorch's CPU index)."
+        return Check("torch", False, False, "not installed", advice)
+    return Check("torch", True, False, version_of("torch"))
+
+
+def check_model() -> Check:
+    from attnscope_engine.model.location import MODEL_NAME, find_model
+
+    path = find_model()
+    if path is None:
+        return Check("Language model", False, False, f"{MODEL_NAME} is not there", "Run `python3 run.py` once: it fetches and checks it.")
+    return Check("Language model", True, False, f"{MODEL_NAME} at {path}")
+
+
+def examine() -> list[Check]:
+    """All findings, in the order of a reader's interest."""
+    found = []
+    for check in (check_python, check_gpu, check_cupy, check_nvrtc, check_torch, check_model):
+        try:
+            found.append(check())
+        except Exception as error:  # noqa: BLE001 (one broken part must not hide the others)
+            name = check.__name__.removeprefix("check_")
+            found.append(Check(name, False, False, f"could not be examined: {type(error).__name__}: {error}"))
+    return found
+
+
+def main() -> int:
+    sys.stdout.write(json.dumps([to_builtins(check) for check in examine()]) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
