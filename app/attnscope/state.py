@@ -10,23 +10,27 @@ from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
-
+from attnscope_engine import catalogue
 from attnscope_engine.protocol import (
     Ceilings,
     Choice,
     DeviceFacts,
+    Dtype,
     Failure,
+    FileSource,
+    HeadFacts,
     Job,
     Measured,
     ParamValues,
     Payload,
     Refusal,
     Source,
+    TextRead,
     TextSource,
     Vitals,
     Workload,
 )
+from msgspec import Struct
 
 SAMPLE_TEXT = "The CEO announced the merger on Monday, and by Friday she resigned from the board."
 
@@ -121,6 +125,10 @@ class Live(Struct, frozen=True):
     pinned: tuple[Measured, ...] = ()
     hover: tuple[int, int] | None = None
     """Cell under the pointer on a map."""
+    file_seq_len: Mapping[str, int] = {}
+    """Tokens of each file of q and k that the engine has opened, by path: how a map of a file learns its size."""
+    measure_budget_s: float = 0.5
+    """From the preferences: wall time for the repeats of one measurement."""
     session_path: str = ""
     saved: Settings | None = None
     """Settings as they are on disk; differs from the present ones when there is something to save."""
@@ -133,14 +141,94 @@ class State(Struct, frozen=True):
     live: Live = Live()
 
 
+# ---------------------------------------------------------------- what a state means
+
+
+def effective_workload(state: State) -> Workload:
+    """The workload that is computed: the dtype wished for, or the nearest that the device has."""
+    workload, device = state.settings.workload, state.live.device
+    if device is None or workload.dtype in device.dtypes:
+        return workload
+    order: tuple[Dtype, ...] = ("bf16", "fp16", "fp32")
+    return msgspec.structs.replace(workload, dtype=next(dtype for dtype in order if dtype in device.dtypes))
+
+
+def text_read(state: State) -> TextRead | None:
+    """What the model made of the present text, None while it has not been read."""
+    answer = state.live.answers.get("text")
+    payload = answer.payload if answer else None
+    return payload if isinstance(payload, TextRead) and payload.source == state.settings.source else None
+
+
+def map_seq_len(state: State) -> int:
+    """Tokens on a side of the map; 0 while not known (the text or the file has not been read)."""
+    source = state.settings.source
+    if isinstance(source, TextSource):
+        read = text_read(state)
+        return len(read.tokens) if read else 0
+    if isinstance(source, FileSource):
+        return state.live.file_seq_len.get(source.path, 0)
+    return state.settings.workload.seq_len
+
+
+def strongest_head(state: State) -> HeadFacts | None:
+    """The head with the strongest link in the text, of those that the chosen layer and head leave open."""
+    read, wish = text_read(state), state.settings
+    facts = read.heads if read else ()
+    open_ = [fact for fact in facts if wish.layer in (-1, fact.layer) and wish.head in (-1, fact.head)]
+    return max(open_, key=lambda fact: fact.link, default=None)
+
+
+def shown_head(state: State) -> tuple[int, int]:
+    """Layer and head of the map."""
+    found = strongest_head(state)
+    if found:
+        return found.layer, found.head
+    read, wish = text_read(state), state.settings
+    layers, heads = (read.layers, read.num_heads) if read else (wish.workload.layers, wish.workload.num_heads)
+    return min(max(wish.layer, 0), layers - 1), min(max(wish.head, 0), heads - 1)
+
+
+def shown_cell(state: State) -> tuple[int, int] | None:
+    """Query and key that are read out: the fixed row, else the cell under the pointer, else the head's strongest link."""
+    seq_len, settings = map_seq_len(state), state.settings
+    if not seq_len:
+        return None
+    if settings.row >= 0:
+        row = min(settings.row, seq_len - 1)
+        return row, min(settings.column, seq_len - 1) if settings.column >= 0 else row
+    if state.live.hover:
+        row, column = state.live.hover
+        return min(max(row, 0), seq_len - 1), min(max(column, 0), seq_len - 1)
+    found = strongest_head(state)
+    return (found.link_query, found.link_key) if found else None
+
+
 def choice_of(settings: Settings, variant: str) -> Choice:
-    """The variant with the parameters that the person set."""
-    return Choice(variant, settings.params.get(variant, {}))
+    """The variant with every parameter written out, so that a default of another release is not taken for this one's.
+
+    Raises:
+        ValueError: no such variant.
+
+    """
+    found = catalogue.find(variant)
+    return found.choice(found.parse(settings.params.get(variant, {})))
+
+
+def one_call(workload: Workload) -> Workload:
+    """The workload of one measured call, which knows nothing of the number of layers."""
+    return msgspec.structs.replace(workload, layers=1)
 
 
 _encoder = msgspec.json.Encoder(order="sorted")
+_key_decoder = msgspec.json.Decoder(tuple[str, Workload, Choice])
 
 
 def measurement_key(device: str, workload: Workload, choice: Choice) -> str:
     """Identity of a measured point: same device, same shape, same parameters."""
-    return _encoder.encode([device, workload, choice]).decode()
+    return _encoder.encode([device, one_call(workload), choice]).decode()
+
+
+def key_parts(key: str) -> tuple[str, Workload, Choice]:
+    """Device, workload and choice of a `measurement_key`."""
+    return _key_decoder.decode(key)
