@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 from attnscope_engine import catalogue
-from attnscope_engine.protocol import MAX_SEQ_LEN, MIN_SEQ_LEN, ParamValue, ParamValues, Workload
+from attnscope_engine.protocol import MAX_SEQ_LEN, MIN_SEQ_LEN, ParamValue, ParamValues, Source, TextSource, Workload
 from attnscope_engine.variant import Variant
 
 from attnscope.state import Settings
@@ -43,15 +43,19 @@ def resolve(settings: Settings) -> Settings:
         checked=names,
         opened=settings.opened if settings.opened in catalogue.variants() else "",
         params=_params(settings.params),
-        layer=max(settings.layer, -1),
-        head=max(settings.head, -1),
-        row=max(settings.row, -1),
-        column=max(settings.column, -1),
+        source=_source(settings.source),
+        layer=min(max(settings.layer, -1), 1000),
+        head=min(max(settings.head, -1), 4096),
+        row=min(max(settings.row, -1), MAX_SEQ_LEN),
+        column=min(max(settings.column, -1), MAX_SEQ_LEN),
         view=_view(settings.view),
         sweep_low=low,
         sweep_high=min(max(settings.sweep_high, low), MAX_SEQ_LEN),
     )
 
+
+MAX_TEXT = 2_000_000
+"""Characters; the protocol's limit."""
 
 _BOUNDS = {
     "batch": (1, 1024),
@@ -90,6 +94,15 @@ def _values(variant: Variant, values: ParamValues) -> ParamValues:
 
 def _is_number(value: ParamValue | None) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _source(source: Source) -> Source:
+    if not isinstance(source, TextSource):
+        return source
+    text = source.text[:MAX_TEXT]
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()  # half a surrogate pair, from a clipboard, has no UTF-8
+    return source if text == source.text else msgspec.structs.replace(source, text=text)
 
 
 def _view(view: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
