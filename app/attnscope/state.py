@@ -190,13 +190,17 @@ def shown_head(state: State) -> tuple[int, int]:
 
 
 def shown_cell(state: State) -> tuple[int, int] | None:
-    """Query and key that are read out: the fixed row, else the cell under the pointer, else the head's strongest link."""
+    """Query and key that are read out: the cell under the pointer, else the fixed one, else the head's strongest link.
+
+    A fixed row stays: then the pointer moves the key alone.
+    """
     seq_len, settings = map_seq_len(state), state.settings
     if not seq_len:
         return None
     if settings.row >= 0:
         row = min(settings.row, seq_len - 1)
-        return row, min(settings.column, seq_len - 1) if settings.column >= 0 else row
+        column = state.live.hover[1] if state.live.hover else settings.column
+        return row, min(column, seq_len - 1) if column >= 0 else row
     if state.live.hover:
         row, column = state.live.hover
         return min(max(row, 0), seq_len - 1), min(max(column, 0), seq_len - 1)
