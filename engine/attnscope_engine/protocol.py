@@ -334,9 +334,15 @@ class HeadFacts(Wire):
     distance: float
     """Mean distance of query to key, in tokens."""
     link: float = 0.0
-    """Largest weight on an earlier token that is neither token 0 nor within two tokens of the query."""
+    """Largest weight of a link: of a query on an earlier token that is neither token 0 nor within two tokens of the query.
+    `TextRead.link_kind` says between which tokens; 0 where the text offers no such pair."""
     link_query: int = 0
     link_key: int = 0
+
+
+LinkKind = Literal["pronoun to name", "pronoun to word", "word to word", "none"]
+"""Between which tokens a text's links run: the most telling kind that it offers. A pronoun is English third person, a name
+is a capitalised word within a sentence, a word is neither a pronoun nor among the language's commonest."""
 
 
 class TextRead(Wire, tag="text_read"):
@@ -352,6 +358,9 @@ class TextRead(Wire, tag="text_read"):
     context: int
     heads: tuple[HeadFacts, ...]
     """Every head, layer-major."""
+    link_kind: LinkKind = "none"
+    rows_looked_at: int = 0
+    """Query rows on which `heads` was judged: all but the first, or 1,024 evenly spaced ones of a longer text."""
     elapsed_s: float = 0.0
 
 
