@@ -1,0 +1,45 @@
+"""The ring round whatever has the keyboard, drawn outside the widget by one overlay for the whole window."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QObject, QRectF, Qt
+from PySide6.QtGui import QColor, QGuiApplication, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QApplication, QFocusFrame, QWidget
+
+
+class _Frame(QFocusFrame):
+    """Qt keeps this frame round its widget; only the drawing is ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.colour = QColor()
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(QPen(self.colour, 2))
+        painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), 5, 5)
+        painter.end()
+
+
+class FocusRing(QObject):
+    """Shows the frame when focus came by the keyboard; a click shows by itself where it went."""
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._frame = _Frame()
+        app = QApplication.instance()
+        assert isinstance(app, QApplication)
+        app.focusChanged.connect(self._move)
+
+    def set_colour(self, colour: str) -> None:
+        self._frame.colour = QColor(colour)
+        self._frame.update()
+
+    def ringed(self) -> QWidget | None:
+        """The widget that has the ring now."""
+        return self._frame.widget() if self._frame.isVisible() else None
+
+    def _move(self, old: QWidget | None, new: QWidget | None) -> None:  # noqa: ARG002
+        by_mouse = QGuiApplication.mouseButtons() != Qt.MouseButton.NoButton
+        self._frame.setWidget(None if new is None or by_mouse or new.isWindow() else new)  # type: ignore[arg-type]
