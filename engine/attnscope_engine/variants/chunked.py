@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnscope_engine import numerics
+from attnscope_engine import cuda, numerics
 from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant, param
@@ -61,7 +61,8 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: ChunkedParams, x
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: ChunkedParams) -> None:
-    raise Unsupported("Chunked needs a CUDA device")
+    """One kernel that walks over the query's own chunk."""
+    cuda.attend_in_tiles(device, "chunked", "Chunked", q, k, v, out, workload.dtype, workload.causal, (params.chunk_size,))
 
 
 def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: ChunkedParams, rows: NDArray[Any]) -> NDArray[Any]:

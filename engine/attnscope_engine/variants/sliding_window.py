@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnscope_engine import numerics
+from attnscope_engine import cuda, numerics
 from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant, param
@@ -66,7 +66,9 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: WindowParams, xp
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: WindowParams) -> None:
-    raise Unsupported("Window needs a CUDA device")
+    """One kernel that skips what is outside the window."""
+    extra = (params.window_size, params.sinks)
+    cuda.attend_in_tiles(device, "sliding_window", "Window", q, k, v, out, workload.dtype, workload.causal, extra)
 
 
 def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: WindowParams, rows: NDArray[Any]) -> NDArray[Any]:

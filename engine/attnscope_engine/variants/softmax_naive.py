@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnscope_engine import numerics
+from attnscope_engine import cuda, numerics
 from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant
@@ -51,7 +51,32 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any,
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params) -> None:
-    raise Unsupported("Naive needs a CUDA device")
+    """Three kernels with the n×n arrays between them, rows padded to 16 bytes."""
+    batch, heads, queries, head_dim = q.shape
+    kv_heads, keys = k.shape[1:3]
+    tiles = cuda.tiling("Naive", head_dim, workload.dtype, least_block_k=32)
+    stride = cuda.aligned(keys)
+    scores = device.empty((batch, heads, queries, stride), "float32")
+    mapped = device.empty((batch, heads, queries, stride), cuda.STORED[workload.dtype])
+    scale = np.float32(head_dim**-0.5)
+    n, m, d, group, row = (np.int32(size) for size in (queries, keys, head_dim, heads // kv_heads, stride))
+
+    def run(entry: str, count: int, threads: int, arguments: tuple[Any, ...], shared_bytes: int) -> None:
+        kernel = device.kernel("softmax_naive", entry, tiles.defines(workload.causal))
+        kernel((count, heads, batch), threads, arguments, shared_bytes)
+
+    row_blocks = cuda.blocks(queries, tiles.block_q)
+    shared = tiles.shared_bytes(tiles.block_q + tiles.block_k)
+    run(
+        "softmax_naive_scores",
+        row_blocks * cuda.blocks(keys, tiles.block_k),
+        tiles.threads,
+        (q, k, scores, n, m, d, group, row, scale),
+        shared,
+    )
+    run("softmax_naive_weights", cuda.blocks(queries, 8), 256, (scores, mapped, n, m, row), 0)
+    shared = tiles.shared_bytes(tiles.block_q, tiles.block_k) + tiles.shared_bytes(tiles.block_k)
+    run("softmax_naive_out", row_blocks, tiles.threads, (mapped, v, out, n, m, d, group, row), shared)
 
 
 def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,23 @@
+// What: exact softmax inside chunks of `chunk` tokens that do not see each other.
+// Grid → work: x the blocks of BLOCK_Q queries, last first; y the H heads; z the batch.
+// Block → work: 2·BLOCK_Q threads, 16 queries a warp; all walk over the tiles of BLOCK_K keys of their chunks.
+// Shared memory: (BLOCK_Q + 2·BLOCK_K) · WIDTH · bytes of an element.
+// Numerics: tensor cores (fp32 as 3×TF32), fp32 accumulation, running maximum, exponentials to base two.
+// Limits: head_dim ≤ 256 and a multiple of 8; any n, any chunk; a block of queries may lie across chunks.
+struct Visible {
+  int offset, keys, chunk;
+  static constexpr int sinks = 0;
+  __device__ __forceinline__ int low(int row) const { return max(0, row + offset) / chunk * chunk; }
+  __device__ __forceinline__ int high(int row) const {
+    const int position = row + offset;
+    if (position < 0) return 0;
+    return min(CAUSAL ? position + 1 : position / chunk * chunk + chunk, keys);
+  }
+};
+
+extern "C" __global__ void __launch_bounds__(2 * BLOCK_Q) chunked(
+    const Stored* __restrict__ q, const Stored* __restrict__ k, const Stored* __restrict__ v, Stored* __restrict__ out,
+    float* __restrict__ lse, int queries, int keys, int width, int heads_per_key_head, float scale_log2, int chunk) {
+  const Shape shape = {queries, keys, width, heads_per_key_head, scale_log2};
+  softmax_over_tiles(q, k, v, out, lse, shape, Visible{keys - queries, keys, chunk});
+}

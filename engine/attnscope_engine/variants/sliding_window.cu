@@ -1,0 +1,22 @@
+// What: exact softmax over the newest `window` keys and the first `sinks`; tiles outside both are not visited.
+// Grid → work: x the blocks of BLOCK_Q queries, last first; y the H heads; z the batch.
+// Block → work: 2·BLOCK_Q threads, 16 queries a warp; all walk over the visible tiles of BLOCK_K keys.
+// Shared memory: (BLOCK_Q + 2·BLOCK_K) · WIDTH · bytes of an element.
+// Numerics: tensor cores (fp32 as 3×TF32), fp32 accumulation, running maximum, exponentials to base two.
+// Limits: head_dim ≤ 256 and a multiple of 8; any n, any window, any number of sinks.
+struct Visible {
+  int offset, keys, window, sinks;
+  // A query stands at key row + offset and sees fewer than `window` keys away from it: back, or to both sides.
+  __device__ __forceinline__ int low(int row) const { return max(0, row + offset - window + 1); }
+  __device__ __forceinline__ int high(int row) const {
+    if (CAUSAL) return max(0, min(row + offset + 1, keys));
+    return max(max(0, min(row + offset + window, keys)), min(sinks, keys));
+  }
+};
+
+extern "C" __global__ void __launch_bounds__(2 * BLOCK_Q) sliding_window(
+    const Stored* __restrict__ q, const Stored* __restrict__ k, const Stored* __restrict__ v, Stored* __restrict__ out,
+    float* __restrict__ lse, int queries, int keys, int width, int heads_per_key_head, float scale_log2, int window, int sinks) {
+  const Shape shape = {queries, keys, width, heads_per_key_head, scale_log2};
+  softmax_over_tiles(q, k, v, out, lse, shape, Visible{keys - queries, keys, window, sinks});
+}

@@ -1,0 +1,19 @@
+// What: exact softmax attention, one tile of keys at a time (FlashAttention-2), with each query's log-sum-exp.
+// Grid → work: x the blocks of BLOCK_Q queries, last first; y the H heads; z the batch.
+// Block → work: 2·BLOCK_Q threads, 16 queries a warp; all walk over the visible tiles of BLOCK_K keys.
+// Shared memory: (BLOCK_Q + 2·BLOCK_K) · WIDTH · bytes of an element.
+// Numerics: tensor cores (fp32 as 3×TF32), fp32 accumulation, running maximum, exponentials to base two.
+// Limits: head_dim ≤ 256 and a multiple of 8; any n, any n_keys (causal is aligned bottom-right).
+struct Visible {
+  int offset, keys;
+  static constexpr int sinks = 0;
+  __device__ __forceinline__ int low(int) const { return 0; }
+  __device__ __forceinline__ int high(int row) const { return CAUSAL ? max(0, min(row + offset + 1, keys)) : keys; }
+};
+
+extern "C" __global__ void __launch_bounds__(2 * BLOCK_Q) softmax_tiled(
+    const Stored* __restrict__ q, const Stored* __restrict__ k, const Stored* __restrict__ v, Stored* __restrict__ out,
+    float* __restrict__ lse, int queries, int keys, int width, int heads_per_key_head, float scale_log2) {
+  const Shape shape = {queries, keys, width, heads_per_key_head, scale_log2};
+  softmax_over_tiles(q, k, v, out, lse, shape, Visible{keys - queries, keys});
+}
