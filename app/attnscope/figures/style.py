@@ -96,8 +96,8 @@ def marker_of(variant: Look) -> Any:
 
 
 def line_style(variant: Look) -> Any:
-    """Solid, or the family's dash in points."""
-    return (0, tuple(variant.dash)) if variant.dash else "-"
+    """Solid, or the family's dash."""
+    return (0, tuple(variant.dash_pattern(1.75))) if variant.dash else "-"
 
 
 def colour_of(variant: str, tokens: Tokens) -> str:
