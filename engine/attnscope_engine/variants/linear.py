@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from attnscope_engine import cuda, numerics
 from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
-from attnscope_engine.variant import Params, Tick, Unsupported, Variant
+from attnscope_engine.variant import Params, Tick, Variant
 
 CHUNK = 128
 """Tokens between two updates of the causal state: pairs inside a chunk are computed, older ones are in the state."""
 
+BLOCK_TOKENS = 1 << 14
+"""Queries that one step on the processor works on."""
 
 SEGMENT = 256
 """Keys whose sum a GPU keeps: running sums of segments let all queries run at once, at the price of a state a segment."""
@@ -71,7 +73,93 @@ def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workl
 
 
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any, tick: Tick) -> Any:
-    raise Unsupported("Linear is not written for the processor yet")
+    """One state for each key head, older keys inside it; the pairs of a chunk directly. Everything in fp32."""
+    n, m, d = q.shape[2], k.shape[2], q.shape[3]
+    groups = q.shape[0] * k.shape[1]
+    queries = q.reshape(groups, -1, n, d)
+    keys, values = k.reshape(groups, m, d), v.reshape(groups, m, d)
+    out = xp.zeros_like(queries)
+    at_once = max(1, BLOCK_TOKENS // (queries.shape[1] * CHUNK))
+    for first in range(0, groups, at_once):
+        some = slice(first, first + at_once)
+        scan = _causal if workload.causal else _bidirectional
+        scan(queries[some], keys[some], values[some], out[some], xp, tick)
+    return out.reshape(q.shape)
+
+
+def _bidirectional(q: Any, k: Any, v: Any, out: Any, xp: Any, tick: Tick) -> None:
+    """All keys into the state, then every query out of it. q out `(A, R, N, D)`, k v `(A, M, D)`."""
+    state = _absorbed(k, v, xp, tick)[:, None]
+    step = max(1, BLOCK_TOKENS // (q.shape[0] * q.shape[1]))
+    for first in range(0, q.shape[2], step):
+        tick()
+        rows = slice(first, first + step)
+        out[:, :, rows] = _divided(xp.matmul(_features(q[:, :, rows], xp), state))
+
+
+def _causal(q: Any, k: Any, v: Any, out: Any, xp: Any, tick: Tick) -> None:
+    """Chunk by chunk along the keys; keys before the first query go into the state at once."""
+    n, m = q.shape[2], k.shape[1]
+    before = max(0, m - n)
+    state = _absorbed(k[:, :before], v[:, :before], xp, tick)
+    shift, first = m - n, max(0, n - m)
+    block = max(1, BLOCK_TOKENS // (q.shape[0] * q.shape[1] * CHUNK)) * CHUNK
+    while first < n:
+        tick()
+        size = min(block, (n - first) // CHUNK * CHUNK) or n - first
+        rows, columns = slice(first, first + size), slice(first + shift, first + shift + size)
+        out[:, :, rows], state = _chunks(q[:, :, rows], k[:, columns], v[:, columns], state, xp)
+        first += size
+
+
+def _absorbed(k: Any, v: Any, xp: Any, tick: Tick) -> Any:
+    """Σ φ(k) [v 1]ᵀ over all keys, fp32 `(A, D, D+1)`."""
+    state = xp.zeros((k.shape[0], k.shape[2], v.shape[2] + 1), dtype=xp.float32)
+    step = max(1, BLOCK_TOKENS // k.shape[0])
+    for first in range(0, k.shape[1], step):
+        tick()
+        keys = slice(first, first + step)
+        state += xp.matmul(_features(k[:, keys], xp).swapaxes(-1, -2), _with_ones(v[:, keys], xp))
+    return state
+
+
+def _chunks(q: Any, k: Any, v: Any, state: Any, xp: Any) -> tuple[Any, Any]:
+    """Outputs of some whole chunks (or of one short one) and the state after them. q `(A, R, T, D)`, k v `(A, T, D)`."""
+    groups, heads, tokens, d = q.shape
+    size = min(CHUNK, tokens)
+    apart = (groups, tokens // size, size, d)
+    by_chunk = q.reshape(groups, heads, *apart[1:]).swapaxes(1, 2).reshape(groups, apart[1], heads * size, d)
+    queries = _features(by_chunk, xp)  # [A, C, R·size, D]
+    keys, values = _features(k.reshape(apart), xp), _with_ones(v.reshape(apart), xp)
+    running = xp.cumsum(xp.matmul(keys.swapaxes(-1, -2), values), 1) + state[:, None]
+    inside = xp.matmul(queries, keys.swapaxes(-1, -2)).reshape(groups, apart[1], heads, size, size)
+    inside = xp.tril(inside).reshape(groups, apart[1], heads * size, size)
+    total = xp.matmul(inside, values)
+    total[:, 0] += xp.matmul(queries[:, 0], state)
+    total[:, 1:] += xp.matmul(queries[:, 1:], running[:, :-1])
+    out = _divided(total).reshape(groups, apart[1], heads, size, d).swapaxes(1, 2)
+    return out.reshape(groups, heads, tokens, d), running[:, -1]
+
+
+def _features(x: Any, xp: Any) -> Any:
+    """elu(x) + 1 in fp32."""
+    wide = _fp32(x, xp)
+    return xp.exp(xp.clip(wide, None, 0)) + xp.clip(wide, 0, None)
+
+
+def _with_ones(v: Any, xp: Any) -> Any:
+    """V in fp32 and a column of ones, whose sums are the normaliser."""
+    wide = xp.ones((*v.shape[:-1], v.shape[-1] + 1), dtype=xp.float32)
+    wide[..., :-1] = v
+    return wide
+
+
+def _divided(total: Any) -> Any:
+    return total[..., :-1] / total[..., -1:]
+
+
+def _fp32(x: Any, xp: Any) -> Any:
+    return x.to(xp.float32) if xp.__name__ == "torch" else x.astype(xp.float32, copy=False)
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params) -> None:
@@ -91,7 +179,13 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     run("linear_states", (segments, kv_heads, batch), 2 * tiles.width, (k, v, states, m, d), shared)
     run("linear_sums", (cuda.blocks(size, 256), kv_heads, batch), 256, (states, np.int32(segments), np.int32(size)), 0)
     shared = tiles.shared_bytes(tiles.block_q + 2 * tiles.block_k)
-    run("linear_outputs", (cuda.blocks(queries, tiles.block_q), heads, batch), tiles.threads, (q, k, v, out, states, n, m, d, group), shared)
+    run(
+        "linear_outputs",
+        (cuda.blocks(queries, tiles.block_q), heads, batch),
+        tiles.threads,
+        (q, k, v, out, states, n, m, d, group),
+        shared,
+    )
 
 
 def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any]) -> NDArray[Any]:

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnscope_engine import cuda, numerics
+from attnscope_engine.attend import attend, limits
 from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
-from attnscope_engine.variant import Params, Tick, Unsupported, Variant, param
+from attnscope_engine.regions import Band, Edge, still, strips
+from attnscope_engine.variant import Params, Tick, Variant, param
 
 
 class WindowParams(Params, frozen=True):
@@ -62,7 +64,18 @@ def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workl
 
 
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: WindowParams, xp: Any, tick: Tick) -> Any:
-    raise Unsupported("Window is not written for the processor yet")
+    """Blocks of queries against their band and the sinks before it."""
+    n, m = q.shape[2], k.shape[2]
+    return attend(q, k, v, strips(bands(workload, params, m), m - n, m, limits(q.shape[3], xp)), xp, tick)
+
+
+def bands(workload: Workload, params: WindowParams, kv_len: int) -> tuple[Band, ...]:
+    """What is seen as disjoint bands: the window, the sinks before it and, not causal, the sinks after it."""
+    w, m, sinks = params.window_size, kv_len, min(params.sinks, kv_len)
+    before = Band(still(0), Edge(1 - w, 0, sinks))
+    if workload.causal:
+        return Band(Edge(1 - w, 0, m), Edge(1, 0, m)), before
+    return Band(Edge(1 - w, 0, m), Edge(w, 0, m)), before, Band(Edge(w, 0, sinks), still(sinks))
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: WindowParams) -> None:

@@ -5,6 +5,7 @@ Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1, arXiv 1706.0376
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 from attnscope_engine import cuda, numerics
 from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
-from attnscope_engine.variant import Params, Tick, Unsupported, Variant
+from attnscope_engine.variant import Params, Tick, Variant
+
+BLOCK_ROWS = 256
+"""Query rows of one step on the processor: few enough to stop between, enough for a full matrix product."""
 
 
 def resolve(workload: Workload, params: Params) -> Params:
@@ -47,7 +51,55 @@ def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workl
 
 
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any, tick: Tick) -> Any:
-    raise Unsupported("Naive is not written for the processor yet")
+    """Three passes over all heads, each over blocks of rows: scores, weights, product. Keys after a block are not computed."""
+    heads, m = q.shape[:3], k.shape[2]
+    scores = xp.empty((*heads, m), dtype=xp.float32)
+    mapped = xp.zeros((*heads, m), dtype=q.dtype)
+    out = xp.zeros_like(q)
+    blocks = list(row_blocks(q.shape[2], m, workload.causal))
+    for b, h in np.ndindex(*q.shape[:2]):
+        keys = _fp32(k[b, h * k.shape[1] // q.shape[1]], xp)
+        for rows, reach in blocks:
+            tick()
+            xp.matmul(_fp32(q[b, h, rows], xp) * q.shape[3] ** -0.5, keys[:reach].T, out=scores[b, h, rows, :reach])
+    for b, h in np.ndindex(*q.shape[:2]):
+        for rows, reach in blocks:
+            tick()
+            if workload.causal:
+                hide_future(scores[b, h, rows, :reach], xp)
+            mapped[b, h, rows, :reach] = _softmax(scores[b, h, rows, :reach], xp)
+    for b, h in np.ndindex(*q.shape[:2]):
+        values = _fp32(v[b, h * k.shape[1] // q.shape[1]], xp)
+        for rows, reach in blocks:
+            tick()
+            out[b, h, rows] = xp.matmul(_fp32(mapped[b, h, rows, :reach], xp), values[:reach])
+    return out
+
+
+def row_blocks(n: int, m: int, causal: bool) -> Iterator[tuple[slice, int]]:
+    """Rows of a block and how many keys its last row sees; rows that see none are left out."""
+    for first in range(max(0, n - m) if causal else 0, n, BLOCK_ROWS):
+        end = min(first + BLOCK_ROWS, n)
+        yield slice(first, end), end + m - n if causal else m
+
+
+def hide_future(scores: Any, xp: Any) -> None:
+    """Sets the keys after each row's own to −∞, in place; the last row sees all."""
+    rows, reach = scores.shape
+    future = xp.triu(xp.ones((rows, rows), dtype=xp.bool), 1)
+    scores[:, reach - rows :][future] = -xp.inf
+
+
+def _softmax(scores: Any, xp: Any) -> Any:
+    if xp.__name__ == "torch":
+        return xp.softmax(scores, -1)
+    scores -= scores.max(axis=-1, keepdims=True)
+    xp.exp(scores, out=scores)
+    return scores / scores.sum(axis=-1, keepdims=True)
+
+
+def _fp32(x: Any, xp: Any) -> Any:
+    return x.to(xp.float32) if xp.__name__ == "torch" else x.astype(xp.float32, copy=False)
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params) -> None:

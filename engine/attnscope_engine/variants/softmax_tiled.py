@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnscope_engine import cuda, numerics
+from attnscope_engine.attend import attend, limits
 from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
-from attnscope_engine.variant import Params, Tick, Unsupported, Variant
+from attnscope_engine.regions import Band, Edge, still, strips
+from attnscope_engine.variant import Params, Tick, Variant
 
 
 def resolve(workload: Workload, params: Params) -> Params:
@@ -38,7 +40,10 @@ def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workl
 
 
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any, tick: Tick) -> Any:
-    raise Unsupported("Flash is not written for the processor yet")
+    """Blocks of queries against all keys that they see; torch's own fused call where one block is everything."""
+    n, m = q.shape[2], k.shape[2]
+    high = Edge(1, 0, m) if workload.causal else still(m)
+    return attend(q, k, v, strips((Band(still(0), high),), m - n, m, limits(q.shape[3], xp)), xp, tick)
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params) -> None:
