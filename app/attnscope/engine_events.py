@@ -71,6 +71,8 @@ class Asked:
     what: str
     """As a notice names it: "Window, n = 65,536"."""
     expected_s: float | None = None
+    urgency: int = 0
+    """Of several jobs the engine works on the one with the smallest."""
     allowance_s: float = 0.0
     """For what happens once in an engine's life: compiling, importing."""
 

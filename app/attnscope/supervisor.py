@@ -129,7 +129,8 @@ def _heard(s: Supervisor, event: Heard, now: float) -> Outcome:
 
 def _asked(s: Supervisor, event: Asked, now: float) -> Outcome:
     heard_at = s.heard_at if s.tasks else now
-    return replace(s, tasks=(*s.tasks, Task(event, now)), heard_at=heard_at), ()
+    tasks = sorted((*s.tasks, Task(event, now)), key=lambda task: task.asked.urgency)
+    return replace(s, tasks=tuple(tasks), heard_at=heard_at), ()
 
 
 def _began(s: Supervisor, event: Began, _: float) -> Outcome:
