@@ -56,7 +56,7 @@ def local_slope(ns: Sequence[float], values: Sequence[float], at: float) -> floa
 
 
 def power_law(ns: Sequence[float], values: Sequence[float]) -> PowerLaw | None:
-    """Least squares of log value on log n over the upper half of the range, where launches no longer weigh; None below 3 points."""
+    """Least squares of log value on log n over the upper half of the range, above the cost of launches; None below 3 points."""
     if len(ns) < FIT_LEAST:
         return None
     middle = math.sqrt(ns[0] * ns[-1])

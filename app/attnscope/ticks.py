@@ -110,7 +110,7 @@ def _even_ticks(low: float, high: float, most: float, label: Callable[[float], s
 
 
 def _plain(parts: tuple[str, str]) -> str:
-    """ "10.0 µs" without its zeros: a tick stands at an exact value."""
+    """Not "10.0 µs" but "10 µs": a tick stands at an exact value."""
     number, unit = parts
     return joined((number.rstrip("0").rstrip(".") if "." in number else number, unit))
 
