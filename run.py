@@ -34,7 +34,16 @@ APT_QT = [
     *["libgl1", "libegl1", "libglib2.0-0", "libfontconfig1", "libxkbcommon0", "libdbus-1-3"],
     *["libxcb-cursor0", "libxcb-icccm4", "libxcb-keysyms1", "libxcb-shape0", "libxcb-xkb1", "libxkbcommon-x11-0"],
 ]
-DNF_QT = ["mesa-libGL", "mesa-libEGL", "fontconfig", "libxkbcommon-x11", "xcb-util-cursor", "xcb-util-wm", "xcb-util-keysyms", "dbus-libs"]
+DNF_QT = [
+    "mesa-libGL",
+    "mesa-libEGL",
+    "fontconfig",
+    "libxkbcommon-x11",
+    "xcb-util-cursor",
+    "xcb-util-wm",
+    "xcb-util-keysyms",
+    "dbus-libs",
+]
 HEADLESS_COMMANDS = {"compare", "map", "variants", "doctor", "engine", "report", "bench"}
 
 
@@ -124,14 +133,14 @@ def has_torch() -> bool:
 
 
 def install(extras: list[str]) -> None:
-    """What `pyproject.toml` asks for. On Linux the plain index's torch is 3 GB of CUDA, so the CPU build comes by itself first."""
+    """What `pyproject.toml` asks for. On Linux the index's torch is 3 GB of CUDA, so the CPU build comes first, by itself."""
     extras = [*extras]
     if LINUX and not has_torch():
         say("Installing torch (CPU build) …")
         own = ("install", "-q", "--no-deps", "--retries", "1", "--timeout", "15", "--index-url", TORCH_CPU_INDEX, TORCH)
         if call(*pip(*own), quiet=True):
             say("The CPU build of torch could not be had: going on with numpy. Every variant still runs, slower.")
-    if LINUX and has_torch() or not LINUX:
+    if not LINUX or has_torch():
         extras.append("torch")
     say(f"Installing Attnscope with [{', '.join(extras)}] …")
     if call(*pip("install", "-q", "-c", ROOT / "constraints.txt", "-e", f"{ROOT}[{','.join(extras)}]")):
@@ -155,7 +164,13 @@ def wanted(tests: bool) -> dict[str, object]:
     digest = hashlib.sha256()
     for name in ("pyproject.toml", "constraints.txt"):
         digest.update((ROOT / name).read_bytes())
-    return {"files": digest.hexdigest(), "python": sys.version, "driver": cuda_library() is not None, "tests": tests, "model": True}
+    return {
+        "files": digest.hexdigest(),
+        "python": sys.version,
+        "driver": cuda_library() is not None,
+        "tests": tests,
+        "model": True,
+    }
 
 
 def is_ready(have: dict[str, object], want: dict[str, object]) -> bool:
@@ -191,7 +206,7 @@ PROBE = "from PySide6.QtWidgets import QApplication; print(QApplication([]).plat
 
 
 def qt_platform(environment: dict[str, str]) -> str:
-    """The platform that Qt opens in a child ("" when it can not): a missing library makes Qt abort, which no program can catch."""
+    """The platform that a child's Qt opens, "" when none: a missing library makes Qt abort, which nothing can catch."""
     done = subprocess.run([PYTHON, "-c", PROBE], env=environment, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else ""
 
@@ -226,7 +241,15 @@ def test(arguments: list[str]) -> int:
     tools = PYTHON.parent
     pytest = [PYTHON, "-m", "pytest", "-q", *arguments]
     if not arguments:
-        pytest += ["-n", "2", "--dist", "loadfile", "--cov", "--cov-report=term:skip-covered", f"--cov-fail-under={COVERAGE_FLOOR}"]
+        pytest += [
+            "-n",
+            "2",
+            "--dist",
+            "loadfile",
+            "--cov",
+            "--cov-report=term:skip-covered",
+            f"--cov-fail-under={COVERAGE_FLOOR}",
+        ]
     checks: list[tuple[str, list[object]]] = [
         ("format", [tools / "ruff", "format", "--check", "."]),
         ("lint", [tools / "ruff", "check", "."]),

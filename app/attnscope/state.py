@@ -130,6 +130,8 @@ class Live(Struct, frozen=True):
     measure_budget_s: float = 0.5
     """From the preferences: wall time for the repeats of one measurement."""
     session_path: str = ""
+    tour_done: bool = False
+    """Whether the card "First look" has been seen or skipped."""
     saved: Settings | None = None
     """Settings as they are on disk; differs from the present ones when there is something to save."""
 

@@ -39,14 +39,29 @@ DEVICE = DeviceFacts("cpu", "cpu", "Test processor", 8 << 30, threads=2, library
 
 def measured(seq_len: int, choice: Choice, time_s: float, noise: str = "") -> Measured:
     workload = msgspec.structs.replace(WORKLOAD, seq_len=seq_len)
-    return Measured(workload, choice, "cpu", time_s, time_s * 0.9, time_s * 1.2, 7, 1 << 24, 1_700_000_000.0, noise, 0, {"timer": "perf_counter"})
+    return Measured(
+        workload,
+        choice,
+        "cpu",
+        time_s,
+        time_s * 0.9,
+        time_s * 1.2,
+        7,
+        1 << 24,
+        1_700_000_000.0,
+        noise,
+        0,
+        {"timer": "perf_counter"},
+    )
 
 
 ROWS = [measured(512, CHOICES[0], 0.01), measured(1024, CHOICES[0], 0.04, "spread 9 %"), measured(1024, CHOICES[1], 0.003)]
 
 
 def scaling_job(**changes: object) -> FigureJob:
-    figure = scaling_figure(WORKLOAD, CHOICES, ROWS, (256, 512, 1024, 2048), on="cpu", ceilings=CEILINGS, free_bytes=8 << 30, total_bytes=8 << 30)
+    figure = scaling_figure(
+        WORKLOAD, CHOICES, ROWS, (256, 512, 1024, 2048), on="cpu", ceilings=CEILINGS, free_bytes=8 << 30, total_bytes=8 << 30
+    )
     return msgspec.structs.replace(FigureJob(figure, dpi=80, provenance=provenance(WORKLOAD, DEVICE, ROWS)), **changes)
 
 
@@ -54,7 +69,9 @@ def map_job(**changes: object) -> FigureJob:
     codes = bytes([249, MASKED, 100, 200])
     picture = Picture(Array("u1", (2, 2), codes), 0.0, 1.0, "linear")
     job = DrawMap(TextSource("a b"), WORKLOAD, 3, 1, (Choice("softmax_tiled"),), (0, 2), (0, 2))
-    row = Row(Array("f4", (2,), struct.pack("<2f", 0.25, 0.75)), Array("f4", (21, 21), bytes(21 * 21 * 4)), 0.8, 1.7, 0.25, 0.4, 1.0)
+    row = Row(
+        Array("f4", (2,), struct.pack("<2f", 0.25, 0.75)), Array("f4", (21, 21), bytes(21 * 21 * 4)), 0.8, 1.7, 0.25, 0.4, 1.0
+    )
     read = RowRead(ReadRow(job.source, WORKLOAD, 3, 1, job.panels, 1, 0), (row,))
     figure = map_figure(MapDrawn(job, 2, (picture,)), tokens=("a", " <b>"), read=read)
     return msgspec.structs.replace(FigureJob(figure, dpi=80, provenance=provenance(WORKLOAD, DEVICE)), **changes)

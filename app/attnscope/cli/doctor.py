@@ -13,7 +13,9 @@ PROBE_LIMIT_S = 30
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("doctor", help="examine GPU, driver, CUDA, NVRTC, Qt, versions; say what to do", description=__doc__)
+    parser = commands.add_parser(
+        "doctor", help="examine GPU, driver, CUDA, NVRTC, Qt, versions; say what to do", description=__doc__
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.set_defaults(run=run)
 
@@ -45,7 +47,9 @@ def engine_checks() -> list[dict[str, object]]:
         if done.returncode == 0:
             found: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
             return found
-        why = f"ended with code {done.returncode}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no message'}"
+        why = (
+            f"ended with code {done.returncode}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no message'}"
+        )
     except subprocess.TimeoutExpired:
         why = "gave no answer in 120 s: the driver may hang, and a reboot then helps"
     return [finding("Engine", False, True, why, "Run `python -m attnscope_engine.doctor` to see all of its output.")]
@@ -67,7 +71,15 @@ def qt_checks() -> list[dict[str, object]]:
         return [finding("Qt", False, False, f"can not start: {lines[-1] if lines else done.returncode}", QT_ADVICE)]
     said = [finding("Qt", True, False, f"platform {done.stdout.strip()}")]
     if not display:
-        said.append(finding("Display", False, False, "none (neither DISPLAY nor WAYLAND_DISPLAY is set)", "The command line does the same job: attnscope report"))
+        said.append(
+            finding(
+                "Display",
+                False,
+                False,
+                "none (neither DISPLAY nor WAYLAND_DISPLAY is set)",
+                "The command line does the same job: attnscope report",
+            )
+        )
     return said
 
 

@@ -1,4 +1,4 @@
-"""Words of the command line to workloads and variants; every mistake is one sentence naming the option, the value and the range."""
+"""Words of the command line to workloads and variants; a mistake is one sentence naming option, value and range."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import cast, get_args
 
 import msgspec
-
 from attnscope_engine.catalogue import find, variants
 from attnscope_engine.protocol import MAX_SEQ_LEN, Choice, Dtype, Workload
 
@@ -53,8 +52,12 @@ def add_shape_options(parser: argparse.ArgumentParser) -> None:
     default = Workload()
     group = parser.add_argument_group("shape of the call")
     group.add_argument("--heads", default=str(default.num_heads), metavar="H", help=f"query heads (default {default.num_heads})")
-    group.add_argument("--kv-heads", default="", metavar="G", help="key and value heads, must divide the heads (default: as many as heads)")
-    group.add_argument("--head-dim", default=str(default.head_dim), metavar="D", help=f"width of one head (default {default.head_dim})")
+    group.add_argument(
+        "--kv-heads", default="", metavar="G", help="key and value heads, must divide the heads (default: as many as heads)"
+    )
+    group.add_argument(
+        "--head-dim", default=str(default.head_dim), metavar="D", help=f"width of one head (default {default.head_dim})"
+    )
     group.add_argument("--batch", default="1", metavar="B", help="sequences in one call (default 1)")
     group.add_argument("--dtype", default="", metavar="T", help="fp32, bf16 or fp16 (default: bf16 on a GPU, fp32 on the CPU)")
     group.add_argument("--full", action="store_true", help="every query sees every key (default: causal)")
@@ -62,9 +65,15 @@ def add_shape_options(parser: argparse.ArgumentParser) -> None:
 
 def add_variant_options(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
     group = parser.add_argument_group("variants")
-    group.add_argument("--variants", default=",".join(default), metavar="A,B", help="names from `attnscope variants` (default: %(default)s)")
     group.add_argument(
-        "--param", action="append", default=[], metavar="VARIANT.NAME=VALUE", help="a parameter, such as sliding_window.window_size=512; may be repeated"
+        "--variants", default=",".join(default), metavar="A,B", help="names from `attnscope variants` (default: %(default)s)"
+    )
+    group.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="VARIANT.NAME=VALUE",
+        help="a parameter, such as sliding_window.window_size=512; may be repeated",
     )
 
 
@@ -98,7 +107,11 @@ def dtype_of(arguments: argparse.Namespace, on: str, has: Sequence[Dtype]) -> Dt
 
 def choices_of(arguments: argparse.Namespace) -> tuple[Choice, ...]:
     """The variants asked for with their parameters checked. Raises: UsageError."""
-    names = list(variants()) if arguments.variants == "all" else [name.strip() for name in arguments.variants.split(",") if name.strip()]
+    names = (
+        list(variants())
+        if arguments.variants == "all"
+        else [name.strip() for name in arguments.variants.split(",") if name.strip()]
+    )
     if not names:
         raise UsageError("--variants is empty: name at least one, or all.")
     params: dict[str, dict[str, int]] = {}

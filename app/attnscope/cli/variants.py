@@ -9,7 +9,9 @@ from attnscope_engine.catalogue import variants
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("variants", help="list the attention variants with formula, parameters and source", description=__doc__)
+    parser = commands.add_parser(
+        "variants", help="list the attention variants with formula, parameters and source", description=__doc__
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.set_defaults(run=run)
 
@@ -29,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
 def described(name: str) -> dict[str, object]:
     variant = variants()[name]
     fields = [
-        {"name": f.name, "default": f.default, "low": f.low, "high": f.high, "unit": f.unit, "help": f.help} for f in variant.fields()
+        {"name": f.name, "default": f.default, "low": f.low, "high": f.high, "unit": f.unit, "help": f.help}
+        for f in variant.fields()
     ]
     return {
         "name": name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from attnscope_engine.protocol import MAX_CODE
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
@@ -14,7 +15,6 @@ from attnscope.figures import style
 from attnscope.figures.job import FigureJob, MapFigure, MapPanel
 from attnscope.looks import Tokens, colour_table
 from attnscope.quantities import short_count, weight
-from attnscope_engine.protocol import MAX_CODE
 
 TOKENS_SHOWN = 64
 """Longest text whose tokens are written on the axes."""
@@ -53,7 +53,15 @@ def draw_panel(axes: Axes, panel: MapPanel, data: MapFigure, tokens: Tokens) -> 
             axis.set_major_locator(MaxNLocator(8, steps=[1, 2, 4, 8], integer=True))
             axis.set_major_formatter(FuncFormatter(lambda n, _: short_count(int(n))))
     if row0 <= data.row < row1 and column0 <= data.column < column1:
-        axes.plot(data.column, data.row, marker="s", markersize=7, markerfacecolor="none", markeredgecolor=tokens.accent, linestyle="none")
+        axes.plot(
+            data.column,
+            data.row,
+            marker="s",
+            markersize=7,
+            markerfacecolor="none",
+            markeredgecolor=tokens.accent,
+            linestyle="none",
+        )
 
 
 def colour_bar(figure: MplFigure, spaces: list[Axes], panel: MapPanel, data: MapFigure, tokens: Tokens) -> Colorbar:
@@ -84,5 +92,9 @@ def table(data: MapFigure) -> list[list[str]]:
         height, width = panel.codes.shape
         step = max(1, (data.rows[1] - data.rows[0]) // max(1, height))
         codes = np.frombuffer(panel.codes.data, np.uint8).reshape(height, width)
-        rows += [[panel.variant, str(data.rows[0] + i * step), str(data.columns[0] + j * step), str(codes[i, j])] for i in range(height) for j in range(width)]
+        rows += [
+            [panel.variant, str(data.rows[0] + i * step), str(data.columns[0] + j * step), str(codes[i, j])]
+            for i in range(height)
+            for j in range(width)
+        ]
     return rows

@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from attnscope_engine.catalogue import cost_of, find, resolved
+from attnscope_engine.cost import RESERVE_FRACTION, largest_seq_len, predict_time_s
+from attnscope_engine.protocol import Ceilings, Choice, DeviceFacts, DeviceKind, MapDrawn, Measured, RowRead, Workload
 
 from attnscope import __version__
 from attnscope.figures.job import Bar, Curve, MapFigure, MapPanel, MemoryFigure, Point, ScalingFigure
 from attnscope.quantities import count
-from attnscope_engine.catalogue import cost_of, find, resolved
-from attnscope_engine.cost import RESERVE_FRACTION, largest_seq_len, predict_time_s
-from attnscope_engine.protocol import Ceilings, Choice, DeviceFacts, DeviceKind, MapDrawn, Measured, RowRead, Workload
 
 TIME_AXES = {"time": "time of one forward call", "tokens": "tokens per second", "flops": "FLOP per second"}
 
@@ -78,7 +78,9 @@ def scaling_figure(
         title, summary = find(choice.variant).title, summary_of(choice, workload)
         fits = fits_up_to(choice, workload, on, free_bytes, total_bytes)
         times.append(Curve(choice.variant, title, summary, tuple(lines), points, fits))
-        memories.append(Curve(choice.variant, title, summary, tuple((w.seq_len, float(c.held_bytes)) for w, c in costs), held, fits))
+        memories.append(
+            Curve(choice.variant, title, summary, tuple((w.seq_len, float(c.held_bytes)) for w, c in costs), held, fits)
+        )
     return ScalingFigure(tuple(times), tuple(memories), TIME_AXES[quantity], workload.seq_len, free_bytes)
 
 
@@ -95,7 +97,9 @@ def memory_figure(
     return MemoryFigure(workload.seq_len, tuple(bars), free_bytes)
 
 
-def map_figure(drawn: MapDrawn, *, tokens: Sequence[str] = (), colours: str = "inferno", read: RowRead | None = None) -> MapFigure:
+def map_figure(
+    drawn: MapDrawn, *, tokens: Sequence[str] = (), colours: str = "inferno", read: RowRead | None = None
+) -> MapFigure:
     """The pictures as drawn; refused panels are left out."""
     workload = at(drawn.job.workload, drawn.seq_len)
     panels = []
@@ -109,10 +113,14 @@ def map_figure(drawn: MapDrawn, *, tokens: Sequence[str] = (), colours: str = "i
             title = f"{title} − {find(drawn.job.panels[1].variant).title}"
         names.append(title)
         detail = "" if drawn.job.difference else summary_of(choice, workload)
-        panels.append(MapPanel(choice.variant, title, detail, picture.codes, picture.low, picture.high, picture.scale, picture.signed))
+        panels.append(
+            MapPanel(choice.variant, title, detail, picture.codes, picture.low, picture.high, picture.scale, picture.signed)
+        )
     weights: tuple[tuple[str, tuple[float, ...]], ...] = ()
     if read is not None:
-        weights = tuple((find(c.variant).title, floats(row.weights.data)) for c, row in zip(read.job.panels, read.rows, strict=False))
+        weights = tuple(
+            (find(c.variant).title, floats(row.weights.data)) for c, row in zip(read.job.panels, read.rows, strict=False)
+        )
     return MapFigure(
         panels=tuple(panels),
         rows=drawn.job.rows,
@@ -133,7 +141,7 @@ def floats(data: bytes) -> tuple[float, ...]:
 
 
 def workload_text(workload: Workload, *, with_seq_len: bool = True) -> str:
-    """"n 4,096 · batch 1 · 9 heads · 3 KV heads · head dim 64 · bf16 · causal"."""
+    """ "n 4,096 · batch 1 · 9 heads · 3 KV heads · head dim 64 · bf16 · causal"."""
     w = workload
     parts = [f"n {count(w.seq_len)}"] if with_seq_len else []
     parts += [f"batch {w.batch}", f"{w.num_heads} heads", f"{w.num_kv_heads} KV heads", f"head dim {w.head_dim}"]

@@ -1,12 +1,11 @@
-"""What a figure is made of: plain rows, so that window and command line draw the same picture, and a child process can draw it."""
+"""What a figure is made of: plain rows, so that window and command line draw the same picture, in a child process or here."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
-
 from attnscope_engine.protocol import Array, Term
+from msgspec import Meta, Struct
 
 Format = Literal["png", "svg", "pdf", "csv", "json"]
 Preset = Literal["one_column", "two_columns", "slide", "screen"]

@@ -21,7 +21,9 @@ def draw(figure: MplFigure, job: FigureJob, data: MemoryFigure) -> None:
         draw_parts(parts, place, bar, tokens)
     totals.set_yticks(places, [bar.title for bar in data.bars])
     totals.set_ylim(-0.6, len(data.bars) - 0.4)
-    everything = [sum(term.bytes_ for term in bar.terms) for bar in data.bars] + [bar.measured_bytes for bar in data.bars if bar.measured_bytes]
+    everything = [sum(term.bytes_ for term in bar.terms) for bar in data.bars] + [
+        bar.measured_bytes for bar in data.bars if bar.measured_bytes
+    ]
     low, high = min(everything, default=1), max([*everything, data.free_bytes], default=2)
     style.bytes_axis(totals, low, high, vertical=False)
     totals.set_xlim(low / 2, high * 2)
@@ -30,7 +32,9 @@ def draw(figure: MplFigure, job: FigureJob, data: MemoryFigure) -> None:
     totals.set_axisbelow(True)
     if data.free_bytes:
         totals.axvline(data.free_bytes, color=tokens.danger, linewidth=0.8)
-        totals.axvspan(data.free_bytes, high * 2, facecolor="none", hatch="////", edgecolor=tokens.danger, alpha=0.25, linewidth=0)
+        totals.axvspan(
+            data.free_bytes, high * 2, facecolor="none", hatch="////", edgecolor=tokens.danger, alpha=0.25, linewidth=0
+        )
     parts.set_xlim(0, 100)
     parts.set_xlabel("made of (% of the predicted peak)")
     if job.legend:

@@ -46,7 +46,9 @@ def draw(figure: MplFigure, job: FigureJob, data: ScalingFigure) -> None:
 
 
 def seq_len_limits(curves: Iterable[Curve]) -> tuple[float, float]:
-    lengths = [n for curve in curves for n, _ in curve.predicted] + [point.seq_len for curve in curves for point in curve.measured]
+    lengths = [n for curve in curves for n, _ in curve.predicted] + [
+        point.seq_len for curve in curves for point in curve.measured
+    ]
     if not lengths:
         return 64, 1 << 20
     return min(lengths) / 1.1, max(lengths) * 1.1
@@ -115,7 +117,9 @@ def legend(axes: Axes, data: ScalingFigure, tokens: Tokens) -> None:
         name = f"{curve.title}, {curve.summary}"
         handles.append(Line2D([], [], color=variant.colour(tokens), marker=marker, linestyle=line, markersize=4, label=name))
     handles.append(Line2D([], [], color=tokens.text2, label="line: predicted"))
-    handles.append(Line2D([], [], color=tokens.text2, marker="o", linestyle="none", markersize=4, label="marker: measured, p20 to p80"))
+    handles.append(
+        Line2D([], [], color=tokens.text2, marker="o", linestyle="none", markersize=4, label="marker: measured, p20 to p80")
+    )
     axes.legend(handles=handles, loc="upper left", frameon=False)
 
 
@@ -134,6 +138,9 @@ def table(data: ScalingFigure) -> list[list[str]]:
     for name, curves, text in kinds:
         for curve in curves:
             start = [name, curve.variant, curve.summary]
-            rows += [[*start, "measured", str(p.seq_len), text(p.value), text(p.low), text(p.high), str(p.samples), str(int(p.noisy))] for p in curve.measured]
+            rows += [
+                [*start, "measured", str(p.seq_len), text(p.value), text(p.low), text(p.high), str(p.samples), str(int(p.noisy))]
+                for p in curve.measured
+            ]
             rows += [[*start, "predicted", str(n), text(value), "", "", "", ""] for n, value in curve.predicted]
     return rows

@@ -50,7 +50,7 @@ def load_fonts() -> None:
 
 
 def settings(tokens: Tokens, preset: str) -> dict[str, Any]:
-    """matplotlib's settings for one figure; text stays text in SVG and PDF."""
+    """Settings of matplotlib for one figure; text stays text in SVG and PDF."""
     size = 7.0 if preset == "one_column" else 8.0 if preset == "two_columns" else 11.0
     return {
         "font.family": ["IBM Plex Sans", "DejaVu Sans"],
