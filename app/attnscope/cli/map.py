@@ -185,7 +185,7 @@ def draw(
 def link_text(
     tokens: Sequence[str], cell: tuple[int, int] | None, row: RowRead | None, choices: Sequence[Choice], layer: int, head: int
 ) -> str:
-    """ "L13H8: she → CEO 0.427 (Flash), cut (Chunked)", or nothing."""
+    """The strongest link in words, such as `L13H8: she → CEO 0.427 (Flash), masked (Chunked)`; empty without one."""
     if cell is None or row is None:
         return ""
     import struct

@@ -98,11 +98,13 @@ def write(folder: Path, jobs: dict[str, FigureJob]) -> None:
 PAGE = Template("""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Attnscope report</title>
 <style>
- body { font: 14px/1.5 "IBM Plex Sans", system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #12161b; }
+ body { font: 14px/1.5 "IBM Plex Sans", system-ui, sans-serif; color: #12161b;
+   max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
  h1 { font-size: 20px } h2 { font-size: 16px; margin-top: 2.2rem }
  img { width: 100%; height: auto } figure { margin: 0 }
  table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
- th, td { border-bottom: 1px solid #d3d9df; padding: 3px 12px 3px 0; text-align: right } th:first-child, td:first-child { text-align: left }
+ th, td { border-bottom: 1px solid #d3d9df; padding: 3px 12px 3px 0; text-align: right }
+ th:first-child, td:first-child { text-align: left }
  p.note, figcaption { color: #57616c; font-size: 12px }
 </style>
 <h1>Attention on this machine</h1>

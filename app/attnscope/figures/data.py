@@ -141,7 +141,7 @@ def floats(data: bytes) -> tuple[float, ...]:
 
 
 def workload_text(workload: Workload, *, with_seq_len: bool = True) -> str:
-    """ "n 4,096 · batch 1 · 9 heads · 3 KV heads · head dim 64 · bf16 · causal"."""
+    """The shape in words: `n 4,096 · batch 1 · 9 heads · 3 KV heads · head dim 64 · bf16 · causal`."""
     w = workload
     parts = [f"n {count(w.seq_len)}"] if with_seq_len else []
     parts += [f"batch {w.batch}", f"{w.num_heads} heads", f"{w.num_kv_heads} KV heads", f"head dim {w.head_dim}"]

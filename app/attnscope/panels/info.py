@@ -122,9 +122,7 @@ def report_text(state: State, log: str) -> str:
         f"Engine {live.phase}, restarted {live.restarts} times",
     ]
     if device is not None:
-        lines.append(
-            f"Device {device.name}, {device.kind} {device.arch}, driver {device.driver or '–'}, {device.library}, key {device.key}"
-        )
+        lines.append(f"Device {device.name}, {device.kind} {device.arch}, driver {device.driver or '–'}, {device.library}")
     if live.why_no_gpu:
         lines.append(f"GPU {live.why_no_gpu}")
     if vitals is not None:
