@@ -11,6 +11,8 @@ import msgspec
 from attnscope_engine.catalogue import find, variants
 from attnscope_engine.protocol import MAX_SEQ_LEN, Choice, Dtype, Workload
 
+from attnscope.quantities import parse_count
+
 DEFAULT_VARIANTS = ("softmax_naive", "softmax_tiled", "sliding_window", "linear", "chunked")
 
 
@@ -20,12 +22,8 @@ class UsageError(Exception):
 
 def number(text: str, name: str, low: int, high: int) -> int:
     """`65536`, `65,536`, `64k`, `2^16` or `1M`. Raises: UsageError."""
-    plain = text.strip().replace(",", "").replace("_", "").lower()
-    if match := re.fullmatch(r"2\^(\d{1,2})", plain):
-        value = 2 ** int(match[1])
-    elif match := re.fullmatch(r"(\d{1,12})(k|m)?", plain):
-        value = int(match[1]) * {"k": 1024, "m": 1024 * 1024, None: 1}[match[2]]
-    else:
+    value = parse_count(text)
+    if value is None:
         raise UsageError(f"{name} must be a whole number such as 4096, 4k or 2^12 (was {text!r}).")
     if not low <= value <= high:
         raise UsageError(f"{name} must be {low:,} to {high:,} (was {value:,}).")
