@@ -220,4 +220,5 @@ class ExportDialog(QDialog):
     def done(self, result: int) -> None:
         self._later.stop()
         self._previews.stop()
+        self._writer.stop()
         super().done(result)
