@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
 from matplotlib.patches import Patch
 
@@ -40,13 +41,10 @@ def draw(figure: MplFigure, job: FigureJob, data: MemoryFigure) -> None:
     if job.legend:
         names = {term.name: term_colour(term.name, term.growth, tokens) for bar in data.bars for term in bar.terms}
         handles = [Patch(facecolor=colour, edgecolor=tokens.edge, linewidth=0.4, label=name) for name, colour in names.items()]
-        parts.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+        style.legend_above(figure, handles, 3 if job.preset == "one_column" else 6)
 
 
-def draw_total(axes: object, place: int, bar: Bar, tokens: Tokens) -> None:
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)
+def draw_total(axes: Axes, place: int, bar: Bar, tokens: Tokens) -> None:
     variant = look(bar.variant)
     total = sum(term.bytes_ for term in bar.terms)
     axes.plot([1, total], [place, place], color=variant.colour(tokens), linewidth=0.8, alpha=0.6)
@@ -56,10 +54,7 @@ def draw_total(axes: object, place: int, bar: Bar, tokens: Tokens) -> None:
     axes.annotate(bytes_text(total), (total, place), xytext=(6, 5), textcoords="offset points", color=tokens.text2)
 
 
-def draw_parts(axes: object, place: int, bar: Bar, tokens: Tokens) -> None:
-    from matplotlib.axes import Axes
-
-    assert isinstance(axes, Axes)
+def draw_parts(axes: Axes, place: int, bar: Bar, tokens: Tokens) -> None:
     total = sum(term.bytes_ for term in bar.terms) or 1
     left = 0.0
     for term in sorted(bar.terms, key=lambda term: -term.bytes_):

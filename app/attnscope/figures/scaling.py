@@ -42,7 +42,7 @@ def draw(figure: MplFigure, job: FigureJob, data: ScalingFigure) -> None:
     if data.free_bytes:
         free_line(below, data.free_bytes, tokens)
     if job.legend:
-        legend(above, data, tokens)
+        legend(figure, job, data, tokens)
 
 
 def seq_len_limits(curves: Iterable[Curve]) -> tuple[float, float]:
@@ -108,7 +108,7 @@ def free_line(axes: Axes, free_bytes: int, tokens: Tokens) -> None:
     axes.set_ylim(bottom, top)
 
 
-def legend(axes: Axes, data: ScalingFigure, tokens: Tokens) -> None:
+def legend(figure: MplFigure, job: FigureJob, data: ScalingFigure, tokens: Tokens) -> None:
     """Names with line and marker, and once what line and marker mean."""
     handles = []
     for curve in data.time or data.memory:
@@ -120,7 +120,7 @@ def legend(axes: Axes, data: ScalingFigure, tokens: Tokens) -> None:
     handles.append(
         Line2D([], [], color=tokens.text2, marker="o", linestyle="none", markersize=4, label="marker: measured, p20 to p80")
     )
-    axes.legend(handles=handles, loc="upper left", frameon=False)
+    style.legend_above(figure, handles, 2 if job.preset == "one_column" else 4)
 
 
 def header(data: ScalingFigure) -> list[str]:

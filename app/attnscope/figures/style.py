@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from attnscope.figures.job import PRESET_SIZE_MM, FigureJob
 from attnscope.looks import DARK, LIGHT, Look, Tokens, look
-from attnscope.quantities import bytes_text, short_count, time_text
+from attnscope.quantities import bytes_parts, joined, short_count, time_parts
 
 MARKERS: dict[str, Any] = {
     "square": "s",
@@ -117,10 +117,16 @@ def log2_axis(axes: Axes, low: float, high: float) -> None:
     axes.set_xlabel("sequence length n (tokens, 1k = 1,024)")
 
 
+def tick_text(parts: tuple[str, str]) -> str:
+    """A round value without the zeros that make a column of numbers align: "1 ms", not "1.00 ms"."""
+    number, unit = parts
+    return joined((number.rstrip("0").rstrip(".") if "." in number else number, unit))
+
+
 def time_axis(axes: Axes) -> None:
     """Decades of seconds, labelled as times."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: time_text(seconds)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: tick_text(time_parts(seconds))))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
@@ -131,8 +137,13 @@ def bytes_axis(axes: Axes, low: float, high: float, *, vertical: bool) -> None:
     axis = axes.yaxis if vertical else axes.xaxis
     (axes.set_yscale if vertical else axes.set_xscale)("log", base=2)
     axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda bytes_, _: bytes_text(int(bytes_))))
+    axis.set_major_formatter(FuncFormatter(lambda bytes_, _: tick_text(bytes_parts(bytes_))))
     axis.set_minor_locator(NullLocator())
+
+
+def legend_above(figure: MplFigure, handles: list[Any], columns: int) -> None:
+    """Outside the axes, where it covers no data."""
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, handlelength=2.4, columnspacing=1.4)
 
 
 def caption(figure: MplFigure, job: FigureJob, line: str) -> None:
