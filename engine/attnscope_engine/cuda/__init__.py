@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from attnscope_engine.protocol import ITEM_BYTES, Dtype
+from attnscope_engine.protocol import ITEM_BYTES, Dtype, Workload
 from attnscope_engine.variant import Unsupported
 
 WIDTHS = (32, 64, 96, 128, 192, 256)
@@ -92,17 +92,23 @@ def aligned(count: int) -> int:
 
 
 def attend_in_tiles(
-    device: Any, stem: str, title: str, q: Any, k: Any, v: Any, out: Any, dtype: Dtype, causal: bool, extra: tuple[int, ...] = ()
+    device: Any,
+    stem: str,
+    title: str,
+    tensors: tuple[Any, Any, Any, Any],
+    workload: Workload,
+    extra: tuple[int, ...] = (),
 ) -> None:
     """Launches a kernel built on `softmax_tiles.cuh`; `extra` are its own parameters after the shape.
 
-    Allocates the log-sum-exp `(B, H, N)` fp32. q out `(B, H, N, D)`, k v `(B, G, M, D)`.
+    Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
     """
+    q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    tiles = tiling(title, head_dim, dtype)
+    tiles = tiling(title, head_dim, workload.dtype)
     lse = device.empty((batch, heads, queries), "float32")
-    kernel = device.kernel(stem, stem, tiles.defines(causal))
+    kernel = device.kernel(stem, stem, tiles.defines(workload.causal))
     shape = [np.int32(size) for size in (queries, keys, head_dim, heads // kv_heads)]
     arguments = (q, k, v, out, lse, *shape, np.float32(LOG2_E * head_dim**-0.5), *(np.int32(value) for value in extra))
     grid = (blocks(queries, tiles.block_q), heads, batch)

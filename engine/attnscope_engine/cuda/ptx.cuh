@@ -3,6 +3,7 @@
 typedef unsigned int u32;
 typedef unsigned short u16;
 typedef long long i64;
+typedef unsigned long long u64;
 
 enum Dtype { FP32 = 0, BF16 = 1, FP16 = 2 };
 

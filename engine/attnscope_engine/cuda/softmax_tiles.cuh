@@ -4,6 +4,7 @@
 // `Visible` says which keys a query sees: [low(row), high(row)) and the first `sinks` of those below high(row); low and high never
 // decrease with the row. Tiles that no row of the block sees are not visited.
 // Constants: DTYPE, WIDTH (head_dim rounded up to a multiple of 32), BLOCK_Q = 16 rows a warp, BLOCK_K.
+#include "tiles.cuh"
 
 typedef Element<DTYPE>::Stored Stored;
 

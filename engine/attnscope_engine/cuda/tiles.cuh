@@ -3,6 +3,7 @@
 // All dtypes share one geometry: a row is cut into 16-byte parts, and one step of a product eats 32 bytes of each row, which is
 // 16 elements of fp16 or bf16, or 8 of fp32. An accumulator c[4] of lane l holds rows l/4 and l/4+8, columns 2(l%4) and +1.
 // fp32 is split in two TF32 parts, three products each (3×TF32, error about 2⁻²¹ of a product); before sm_80 it runs on fp32 FMA.
+#include "ptx.cuh"
 
 template <int DTYPE_>
 struct Element {
@@ -220,6 +221,15 @@ __device__ __forceinline__ float as_float(typename Element<DTYPE_>::Stored store
     return stored;
   else
     return unpacked<DTYPE_>(stored);
+}
+
+// The nearest value that the dtype can store.
+template <int DTYPE_>
+__device__ __forceinline__ float rounded(float x) {
+  if constexpr (DTYPE_ == FP32)
+    return x;
+  else
+    return unpacked<DTYPE_>((u16)pack<DTYPE_>(x, 0.f));
 }
 
 // Stores an accumulator (16 × WIDTH_), each row times its factor, to rows row0 … of `out`: rows of `width` elements, `stride` apart.

@@ -1,6 +1,6 @@
 """Compiled kernels, kept on disk between starts.
 
-A kernel's source is all shared `.cuh` text with its own `.cu` after it, so that a change of any of them changes the key. Two
+Shared `.cuh` text is put into the source here, not looked for by the compiler, so that a change of it changes the key. Two
 engines may write the same file at once, and a home that is full or read-only only means that nothing is kept.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,8 +24,10 @@ from attnscope_engine.devices import nvrtc
 
 log = logging.getLogger(__name__)
 
-SHARED = ("ptx.cuh", "tiles.cuh", "softmax_tiles.cuh")
-"""Text before every kernel, in this order: each uses only those before it. A kernel pays only for what it calls."""
+INCLUDE = re.compile(r'#include "(\w+\.cuh)"')
+
+DEVICE = "device"
+"""The one kernel file that belongs to no variant: inputs and ceilings."""
 
 DIGEST_BYTES = 32
 
@@ -39,16 +43,30 @@ class Cubin:
     """Time the compiler took; 0 when it was kept from before."""
 
 
-def shared_text(name: str) -> str:
-    """One file of `cuda/`."""
-    return (resources.files("attnscope_engine") / "cuda" / name).read_text(encoding="utf-8")
+def file_text(name: str) -> str:
+    """A file of kernel text: `.cuh` and the device's own lie in `cuda/`, a variant's beside its Python file."""
+    folder = "cuda" if name.endswith(".cuh") or name == f"{DEVICE}.cu" else "variants"
+    return (resources.files("attnscope_engine") / folder / name).read_text(encoding="utf-8")
 
 
-def source_of(stem: str, shared: tuple[str, ...] = SHARED) -> str:
-    """All text of one kernel, with line numbers of the files it is made of."""
-    parts = [(name, shared_text(name)) for name in shared]
-    own = (resources.files("attnscope_engine") / "variants" / f"{stem}.cu").read_text(encoding="utf-8")
-    return "".join(f'#line 1 "{name}"\n{text}' for name, text in [*parts, (f"{stem}.cu", own)])
+def source_of(stem: str, read: Callable[[str], str] = file_text) -> str:
+    """All text of one kernel: each `#include "x.cuh"` replaced by that file the first time, with its line numbers kept."""
+    seen: set[str] = set()
+
+    def expanded(name: str) -> str:
+        lines = [f'#line 1 "{name}"\n']
+        for number, line in enumerate(read(name).splitlines(keepends=True), 1):
+            wanted = INCLUDE.match(line)
+            if wanted is None:
+                lines.append(line)
+            elif wanted[1] not in seen:
+                seen.add(wanted[1])
+                lines.append(f'{expanded(wanted[1])}#line {number + 1} "{name}"\n')
+            else:
+                lines.append("\n")
+        return "".join(lines)
+
+    return expanded(f"{stem}.cu")
 
 
 def architecture(capability: tuple[int, int], source: str) -> str:
@@ -90,8 +108,6 @@ class CubinCache:
             return self._memory.setdefault(key, cubin)
 
     def _compile(self, key: str, source: str, name: str, arch: str, options: tuple[str, ...]) -> Cubin:
-        import time
-
         start = time.monotonic()
         code, _ = nvrtc.compile_cubin(source, name, arch, options)
         cubin = Cubin(key, code, time.monotonic() - start)

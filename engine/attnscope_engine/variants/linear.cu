@@ -8,6 +8,8 @@
 // Source: Katharopoulos et al. 2020, sections 3.2 to 3.4, arXiv 2006.16236.
 // A causal query takes whole segments before it from the running sum and the keys after those one by one, so a segment is never
 // walked in order and all queries run at once. A state is width rows of width values, then the width values of the normaliser.
+#include "tiles.cuh"
+
 typedef Element<DTYPE>::Stored Stored;
 constexpr int STEP = Element<DTYPE>::STEP, SLAB = 32;
 
@@ -151,7 +153,8 @@ extern "C" __global__ void __launch_bounds__(2 * BLOCK_Q) linear_outputs(
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const int key = key0 + 8 * j + 2 * (lane() & 3) + (e & 1);
-        if (key >= visible(upper + (e < 2 ? 0 : 8))) products[j][e] = 0.f;
+        // The sum is of what will be multiplied: a query with one key returns exactly that key's value.
+        products[j][e] = key < visible(upper + (e < 2 ? 0 : 8)) ? rounded<DTYPE>(products[j][e]) : 0.f;
         (e < 2 ? sum_upper : sum_lower) += products[j][e];
       }
     u32 a[BLOCK_K / STEP][4];

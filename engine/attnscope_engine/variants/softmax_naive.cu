@@ -4,6 +4,8 @@
 // Shared memory: scores (BLOCK_Q + BLOCK_K) · WIDTH · bytes of an element; out (BLOCK_Q · BLOCK_K + BLOCK_K · WIDTH) · the same.
 // Numerics: tensor cores (fp32 as 3×TF32), fp32 accumulation, maximum subtracted, weights rounded to the dtype as it is stored.
 // Limits: head_dim ≤ 256 and a multiple of 8; rows of the n×n arrays are `stride` apart, the keys rounded up to a multiple of 8.
+#include "tiles.cuh"
+
 typedef Element<DTYPE>::Stored Stored;
 constexpr int STEP = Element<DTYPE>::STEP, THREADS = 2 * BLOCK_Q;
 

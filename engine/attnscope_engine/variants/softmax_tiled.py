@@ -48,7 +48,7 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any,
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params) -> None:
     """One kernel."""
-    cuda.attend_in_tiles(device, "softmax_tiled", "Flash", q, k, v, out, workload.dtype, workload.causal)
+    cuda.attend_in_tiles(device, "softmax_tiled", "Flash", (q, k, v, out), workload)
 
 
 def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any]) -> NDArray[Any]:

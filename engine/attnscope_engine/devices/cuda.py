@@ -1,0 +1,311 @@
+"""The CUDA GPU. This file and its neighbours `cuda_*` are all that knows CuPy, which is imported when a device is made.
+
+CuPy gives memory, streams, events and graphs. Kernels are compiled by ourselves (`nvrtc.py`), so nothing of CuPy is compiled
+at run time and no CUDA headers are needed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnscope_engine import catalogue, numerics, protocol
+from attnscope_engine.cuda import STORED
+from attnscope_engine.devices import cubins, cuda_faults, nvrtc
+from attnscope_engine.devices.cuda_launch import Kernel
+from attnscope_engine.protocol import Ceilings, DeviceFacts, Dtype, Measure, Vitals, Workload
+from attnscope_engine.variant import Params, Tick, Unsupported, Variant
+
+T = TypeVar("T")
+
+
+def _import_cupy() -> Any:
+    """CuPy. In a frozen program it must be told where CUDA's libraries are, or it starts our own program to look for them."""
+    bundle = getattr(sys, "_MEIPASS", "")
+    if bundle:
+        for name in ("cu13", "cuda_nvrtc"):
+            if (Path(bundle) / "nvidia" / name).is_dir():
+                os.environ.setdefault("CUDA_PATH", str(Path(bundle) / "nvidia" / name))
+    import cupy
+    import cupy.cuda
+
+    return cupy
+
+
+class Scratch:
+    """Workspaces of a call, kept so that the same call again gets the same memory: what a captured graph needs."""
+
+    def __init__(self) -> None:
+        self._arrays: list[Any] = []
+        self._next = 0
+
+    def restart(self) -> None:
+        """The next `take` is the first of a call."""
+        self._next = 0
+
+    def take(self, shape: tuple[int, ...], dtype: str, make: Callable[[tuple[int, ...], str], Any]) -> Any:
+        """The workspace at this place of the call, made when it is new or was of another shape."""
+        place = self._next
+        self._next += 1
+        if place == len(self._arrays):
+            self._arrays.append(make(shape, dtype))
+        elif self._arrays[place].shape != shape or self._arrays[place].dtype != np.dtype(dtype):
+            self._arrays[place] = make(shape, dtype)
+        return self._arrays[place]
+
+
+class CudaDevice:
+    """One GPU: `Device` of the package, and what `Variant.launch` asks for.
+
+    Raises:
+        DeviceFault: the driver, the card or NVRTC does not answer.
+    """
+
+    def __init__(self, cache: cubins.CubinCache | None = None) -> None:
+        self.cupy = _import_cupy()
+        self._cache = cache or cubins.CubinCache()
+        self._kernels: dict[tuple[str, str, tuple[str, ...]], Kernel] = {}
+        self._modules: dict[str, Any] = {}
+        self._scratch = Scratch()
+        self._nvml: Any = None
+        self.guarded(self._open)
+
+    def _open(self) -> None:
+        cupy = self.cupy
+        self._properties = cupy.cuda.runtime.getDeviceProperties(0)
+        major, minor = int(self._properties["major"]), int(self._properties["minor"])
+        self.capability = (major, minor)
+        self.multiprocessors = int(self._properties["multiProcessorCount"])
+        self.cache_bytes = int(self._properties["l2CacheSize"])
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        nvrtc.version()
+        uuid = _uuid(self._properties, cupy)
+        self._nvml = _nvml_handle(uuid)
+        dtypes: tuple[Dtype, ...] = ("fp32", "bf16", "fp16") if major >= 8 else ("fp32", "fp16")
+        self._facts = DeviceFacts(
+            key=uuid,
+            kind="cuda",
+            name=_text(self._properties["name"]),
+            total_bytes=int(self._properties["totalGlobalMem"]),
+            arch=f"sm_{major}{minor}",
+            driver=_driver_version(cupy),
+            dtypes=dtypes,
+            library=f"cupy {cupy.__version__}",
+        )
+
+    @property
+    def facts(self) -> DeviceFacts:
+        return self._facts
+
+    def vitals(self) -> Vitals:
+        """Memory that an allocation could get now (what CuPy holds unused counts as free), and the clock."""
+
+        def read() -> Vitals:
+            free, total = self.cupy.cuda.runtime.memGetInfo()
+            pool = self.cupy.get_default_memory_pool()
+            return Vitals(free_bytes=int(free) + int(pool.free_bytes()), total_bytes=int(total), clock_mhz=self.clock_mhz())
+
+        return self.guarded(read)
+
+    def clock_mhz(self) -> int:
+        """Clock of the multiprocessors, 0 when NVML does not tell."""
+        if self._nvml is None:
+            return 0
+        import pynvml
+
+        try:
+            return int(pynvml.nvmlDeviceGetClockInfo(self._nvml, pynvml.NVML_CLOCK_SM))
+        except pynvml.NVMLError:
+            return 0
+
+    def calibrate(self, tick: Tick) -> Ceilings:
+        """Ceilings of this card. Raises: Interrupted, DeviceFault."""
+        from attnscope_engine.devices.cuda_ceilings import ceilings
+
+        return self.guarded(lambda: ceilings(self, tick))
+
+    def prepare(self, job: Measure) -> Any:
+        """A call that is compiled, warm and on the device. Raises: Unsupported, DeviceFault."""
+        from attnscope_engine.devices.cuda_timing import PreparedCall
+
+        self.check(job.workload)
+        return self.guarded(lambda: PreparedCall(self, job))
+
+    def run(
+        self, variant: Variant, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: Params
+    ) -> NDArray[np.float32]:
+        """One call on arrays of the processor, rounded to `workload.dtype` on the way in.
+
+        q `(B, H, N, D)`, k v `(B, G, M, D)` → `(B, H, N, D)` float32; of the workload only dtype and causal are looked at.
+
+        Raises:
+            Unsupported: this device can not run it.
+            DeviceFault: it failed.
+        """
+        self.check(workload)
+
+        def work() -> NDArray[np.float32]:
+            with self.stream:
+                inputs = [self.upload(x, workload.dtype) for x in (q, k, v)]
+                out = self.cupy.empty(q.shape, STORED[workload.dtype])
+                self.call(variant, inputs[0], inputs[1], inputs[2], out, workload, params, Scratch())
+                return from_bits(out.get(), workload.dtype)
+
+        return self.guarded(work)
+
+    def check(self, workload: Workload) -> None:
+        """Raises: Unsupported for a dtype that this card's tensor cores do not multiply."""
+        if workload.dtype not in self._facts.dtypes:
+            have = ".".join(map(str, self.capability))
+            raise Unsupported(f"{workload.dtype} needs a GPU of compute capability 8.0, this one has {have}: set fp16 or fp32")
+
+    # ---------------------------------------------------------------- for launches
+
+    def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Kernel:
+        """A kernel of `<stem>.cu`, compiled for these constants; from memory when it was before. Raises: CompileError."""
+        name = (stem, entry, cubins.flags(defines))
+        if name not in self._kernels:
+            cubin = self._cache.get(stem, cubins.architecture(self.capability, cubins.source_of(stem)), defines)
+            if cubin.key not in self._modules:
+                module = self.cupy.cuda.function.Module()
+                module.load(cubin.code)
+                self._modules[cubin.key] = module
+            from cupy_backends.cuda.api import driver
+
+            function = self._modules[cubin.key].get_function(entry)
+            most = int(self._properties["sharedMemPerBlockOptin"])
+            self._kernels[name] = Kernel(function, driver.funcSetAttribute, self.cupy.ndarray, most)
+        return self._kernels[name]
+
+    def kernel_key(self, stem: str) -> str:
+        """Hash of the kernels of `stem` compiled so far: the same text for the same architecture and compiler has the same."""
+        return cubins.key_of(cubins.source_of(stem), self._facts.arch, ())[:12]
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """A workspace of the call that is being launched."""
+        return self._scratch.take(shape, dtype, self.cupy.empty)
+
+    # ---------------------------------------------------------------- for the neighbours
+
+    def call(
+        self, variant: Variant, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params, scratch: Scratch
+    ) -> None:
+        """Launches once with the workspaces of `scratch`, on the current stream."""
+        scratch.restart()
+        self._scratch = scratch
+        try:
+            variant.launch(self, q, k, v, out, workload, params)
+        finally:
+            self._scratch = Scratch()
+
+    def upload(self, x: NDArray[Any], dtype: Dtype) -> Any:
+        """The array on the device, rounded to `dtype`."""
+        bits = to_bits(x, dtype)
+        array = self.cupy.empty(bits.shape, bits.dtype)
+        array.set(bits)
+        return array
+
+    def fill_normal(self, array: Any, dtype: Dtype, seed: int) -> None:
+        """Standard normal numbers, the same on every card."""
+        pairs = array.size // 2
+        kernel = self.kernel(cubins.DEVICE, "normal", {"DTYPE": protocol_code(dtype)})
+        kernel((min(-(-pairs // 256), 32 * self.multiprocessors), 1, 1), 256, (array, np.int64(pairs), np.int64(seed)))
+
+    def guarded(self, work: Callable[[], T]) -> T:
+        """What `work` returns; CUDA's and the compiler's errors become `DeviceFault`, and memory is given back first.
+
+        The fault is raised outside the handler: an exception that is being handled keeps the arrays of its frames alive.
+        """
+        try:
+            return work()
+        except cuda_faults.KNOWN as error:
+            fault = cuda_faults.fault_of(error)
+            if fault is None:
+                raise
+        if not fault.sticky:
+            self.release()
+        raise fault
+
+    def release(self) -> None:
+        """Gives unused memory back to the card."""
+        self.cupy.get_default_memory_pool().free_all_blocks()
+
+
+def parsed(job: Measure) -> tuple[Variant, Params]:
+    """Raises: ValueError for a variant or parameter that does not exist."""
+    return catalogue.resolved(job.choice, job.workload)
+
+
+def protocol_code(dtype: Dtype) -> int:
+    """As in `ptx.cuh`."""
+    from attnscope_engine.cuda import DTYPE_CODE
+
+    return DTYPE_CODE[dtype]
+
+
+def to_bits(x: NDArray[Any], dtype: Dtype) -> NDArray[Any]:
+    """The array as the device stores it: float32, or the bits of 16-bit floats rounded to nearest even."""
+    if dtype == "fp32":
+        return np.ascontiguousarray(x, dtype=np.float32)
+    if dtype == "fp16":
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(x, dtype=np.float16).view(np.uint16)
+    bits: NDArray[Any] = (np.ascontiguousarray(numerics.rounded(x, "bf16")).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    return bits
+
+
+def from_bits(x: NDArray[Any], dtype: Dtype) -> NDArray[np.float32]:
+    """The values that the device stored, as float32."""
+    if dtype == "fp32":
+        return x
+    if dtype == "fp16":
+        return x.view(np.float16).astype(np.float32)
+    return (x.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def _text(name: Any) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
+def _uuid(properties: dict[str, Any], cupy: Any) -> str:
+    raw = properties.get("uuid", b"")
+    if isinstance(raw, bytes) and len(raw) >= 16:
+        digits = raw[:16].hex()
+        return "GPU-" + "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    return f"GPU at {cupy.cuda.Device(0).pci_bus_id}"
+
+
+def _nvml_handle(uuid: str) -> Any:
+    """NVML's handle of the card, None where NVML is missing or does not know it."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    except pynvml.NVMLError:
+        return None
+
+
+def _driver_version(cupy: Any) -> str:
+    """Such as `580.159.04`, or the CUDA version that the driver knows."""
+    try:
+        import pynvml
+
+        return _text(pynvml.nvmlSystemGetDriverVersion())
+    except ImportError:
+        pass
+    except pynvml.NVMLError:
+        pass
+    version = int(cupy.cuda.runtime.driverGetVersion())
+    return f"CUDA {version // 1000}.{version % 1000 // 10}"
+
+
+__all__ = ["CudaDevice", "Scratch", "from_bits", "parsed", "protocol", "protocol_code", "to_bits"]
