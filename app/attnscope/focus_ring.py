@@ -5,14 +5,15 @@ from __future__ import annotations
 from PySide6.QtCore import QObject, QRectF, Qt
 from PySide6.QtGui import QColor, QGuiApplication, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QApplication, QFocusFrame, QWidget
+from shiboken6 import isValid
 
 
 class _Frame(QFocusFrame):
     """Qt keeps this frame round its widget; only the drawing is ours."""
 
-    def __init__(self) -> None:
+    def __init__(self, colour: QColor) -> None:
         super().__init__()
-        self.colour = QColor()
+        self.colour = colour
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         painter = QPainter(self)
@@ -27,19 +28,26 @@ class FocusRing(QObject):
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
-        self._frame = _Frame()
+        self._frame = _Frame(QColor())
         app = QApplication.instance()
         assert isinstance(app, QApplication)
         app.focusChanged.connect(self._move)
 
     def set_colour(self, colour: str) -> None:
-        self._frame.colour = QColor(colour)
-        self._frame.update()
+        self._living().colour = QColor(colour)
+        self._living().update()
 
     def ringed(self) -> QWidget | None:
         """The widget that has the ring now."""
-        return self._frame.widget() if self._frame.isVisible() else None
+        frame = self._living()
+        return frame.widget() if frame.isVisible() else None
+
+    def _living(self) -> _Frame:
+        """Qt moves the frame into the window that it is shown in: it dies with a dialog that is closed."""
+        if not isValid(self._frame):
+            self._frame = _Frame(self._frame.colour)
+        return self._frame
 
     def _move(self, old: QWidget | None, new: QWidget | None) -> None:  # noqa: ARG002
         by_mouse = QGuiApplication.mouseButtons() != Qt.MouseButton.NoButton
-        self._frame.setWidget(None if new is None or by_mouse or new.isWindow() else new)  # type: ignore[arg-type]
+        self._living().setWidget(None if new is None or by_mouse or new.isWindow() else new)  # type: ignore[arg-type]
