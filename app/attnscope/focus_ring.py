@@ -49,5 +49,7 @@ class FocusRing(QObject):
         return self._frame
 
     def _move(self, old: QWidget | None, new: QWidget | None) -> None:  # noqa: ARG002
+        # Qt notes at the window that its focus is moved by keys; a click, or the window's becoming active, is not that.
         by_mouse = QGuiApplication.mouseButtons() != Qt.MouseButton.NoButton
-        self._living().setWidget(None if new is None or by_mouse or new.isWindow() else new)  # type: ignore[arg-type]
+        by_keys = new is not None and new.window().testAttribute(Qt.WidgetAttribute.WA_KeyboardFocusChange)
+        self._living().setWidget(new if by_keys and not by_mouse else None)  # type: ignore[arg-type]

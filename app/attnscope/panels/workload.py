@@ -52,11 +52,16 @@ class WorkloadPanel(QWidget):
     # ------------------------------------------------------------ built once
 
     def _build(self) -> None:
-        column = QVBoxLayout(self)
-        column.setContentsMargins(12, 3, 12, 0)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(0)
+        column = QVBoxLayout()
+        column.setContentsMargins(12, 4, 12, 10)
         column.setSpacing(0)
+        outer.addLayout(column)
+        outer.addWidget(_hairline())
         column.addLayout(self._head())
-        column.addSpacing(3)
+        column.addSpacing(6)
         column.addLayout(self._seq_len_row())
         column.addSpacing(9)
         self.slider = LogSlider(self._theme, _DEFAULT.seq_len)
@@ -74,8 +79,6 @@ class WorkloadPanel(QWidget):
         self.causal.button("full").setToolTip("Each query sees every key")
         self.causal.chosen.connect(lambda value: self._store.update(causal=value == "causal"))
         column.addWidget(self.causal, 0, Qt.AlignmentFlag.AlignLeft)
-        column.addSpacing(10)
-        column.addWidget(_hairline())
 
     def _head(self) -> QHBoxLayout:
         row = QHBoxLayout()
