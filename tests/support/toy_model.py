@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 ALIGNMENT = 32
 WIDTH, FFN_WIDTH, HEADS, KV_HEADS, HEAD_DIM, LAYERS, CONTEXT = 64, 96, 4, 2, 16, 2, 200
 TEXT = (
+    "Margaret kept the tables in pencil, and she read the height of the water against the painted staff before dawn. "
+    "日本語の日本語 привет привет мир naïve café 🙂🙂 🙂 ---- ==== \n\n\n    return    the    end "
     "the tide turned and the boats came home; she said that they had seen the light, and the light was low. "
     "In 1951 the gauge read 12.5 and it's said we'll see 'twice' as much!  def read(x):\n    return x\n" * 3
 )
@@ -28,12 +31,14 @@ def byte_letters() -> list[str]:
 
 
 def trained_merges(count: int, text: str = TEXT) -> list[tuple[str, str]]:
-    """Byte-pair merges of a text cut at spaces, most frequent pair first."""
+    """At most `count` byte-pair merges of a text cut at spaces, most frequent pair first."""
     letters = byte_letters()
     words = [[letters[byte] for byte in (" " + word).encode()] for word in text.split(" ")]
     merges: list[tuple[str, str]] = []
     for _ in range(count):
-        pairs = Counter(pair for word in words for pair in zip(word, word[1:], strict=False))
+        pairs = Counter(pair for word in words for pair in pairwise(word))
+        if not pairs:
+            break
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(best)
         for word in words:
