@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import datetime, timedelta
 
 NARROW_SPACE = "\u202f"
 MINUS = "\u2212"
@@ -19,6 +20,7 @@ Parts = tuple[str, str]
 
 _TIMES = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # not the system's language
 _SI = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -132,3 +134,18 @@ def parse_count(text: str) -> int | None:
         return int(match["base"]) ** int(match["power"]) if len(match["base"]) <= 7 else None
     value = float(match["digits"]) * {"": 1, "k": 1 << 10, "m": 1 << 20}[match["unit"].lower()]
     return int(value) if value == int(value) else None
+
+
+def moment_text(taken_at: float, now: float) -> str:
+    """When a thing was measured, in local time: "today 14:02", "yesterday 14:02", "12 Nov 14:02", "12 Nov 2026".
+
+    Both are Unix seconds.
+    """
+    then, today = datetime.fromtimestamp(taken_at), datetime.fromtimestamp(now).date()
+    clock = f"{then:%H:%M}"
+    if then.date() == today:
+        return f"today {clock}"
+    if then.date() == today - timedelta(days=1):
+        return f"yesterday {clock}"
+    day = f"{then.day} {_MONTHS[then.month - 1]}"
+    return f"{day} {clock}" if then.year == today.year else f"{day} {then.year}"

@@ -27,6 +27,7 @@ QLabel[role="danger"] { color: $danger; }
 QLabel[role="warn"] { color: $warn; }
 QLabel:disabled { color: $text3; }
 QFrame[hairline="true"] { background: $line; border: none; }
+QFrame[dropline="true"] { background: $accent; border: none; }
 
 QMenuBar { background: $window; border-bottom: 1px solid $line; padding: 0 4px; }
 QMenuBar::item { background: transparent; padding: 5px 9px; }
