@@ -106,6 +106,7 @@ class EngineClient(QObject):
         )
         self._flights: dict[Slot, Flight] = {}
         self._next_id = 1
+        self._starts = 0
         self._answered_kinds: set[str] = set()
         self._vitals: Vitals | None = None
         self._said = ""
@@ -137,6 +138,11 @@ class EngineClient(QObject):
     def use_cpu(self) -> None:
         """Restart on the processor, for this session."""
         self._process.command = on_cpu(self._process.command)
+        self._process.restart()
+
+    def set_device(self, device: str) -> None:
+        """Restart on what the preferences say: `auto` or `cpu`."""
+        self._process.command = on_cpu(self._process.command) if device == "cpu" else default_command(device)
         self._process.restart()
 
     def measure(self, keys: Sequence[str]) -> None:
@@ -313,8 +319,9 @@ class EngineClient(QObject):
         """The engine's life went on."""
         if phase != "ready":
             self._flights.clear()
-        if phase == "waiting" and self._live.device is not None:
-            self._store.update_live(restarts=self._live.restarts + 1)
+        if phase == "starting":
+            self._store.update_live(restarts=self._starts)
+            self._starts += 1
         self._show_phase()
         self._show_busy()
         self._wake()

@@ -374,7 +374,7 @@ class Window(QMainWindow):
         self._save_preferences()
 
     def on_diagnostics(self) -> None:
-        diagnostics_window(self, self.store.state, self.client.log.text).show()
+        diagnostics_window(self, self.store.state, self.client.log.text()).show()
 
     on_report = on_diagnostics
 

@@ -41,7 +41,7 @@ class Wire(Struct, frozen=True, forbid_unknown_fields=True):
 # ---------------------------------------------------------------- what is computed
 
 
-class Workload(Wire):
+class Workload(Wire, frozen=True):
     """The shape of one attention call. q is `(batch, num_heads, seq_len, head_dim)`, k and v `(batch, num_kv_heads, seq_len, head_dim)`."""
 
     batch: Annotated[int, Meta(ge=1, le=1024)] = 1
@@ -72,14 +72,14 @@ class Workload(Wire):
         return n * (n + 1) // 2 if self.causal else n * n
 
 
-class Choice(Wire):
+class Choice(Wire, frozen=True):
     """A variant and the values of its parameters (`Params` of its own file checks them)."""
 
     variant: Annotated[str, Meta(max_length=64)]
     params: ParamValues = {}
 
 
-class TextSource(Wire, tag="text"):
+class TextSource(Wire, frozen=True, tag="text"):
     """The model's own q and k on this text."""
 
     text: Annotated[str, Meta(max_length=2_000_000)]
@@ -87,14 +87,14 @@ class TextSource(Wire, tag="text"):
     """What to do with a text longer than the model's context: refuse (`all`), or read its first or last tokens."""
 
 
-class SyntheticSource(Wire, tag="synthetic"):
+class SyntheticSource(Wire, frozen=True, tag="synthetic"):
     """Seeded q and k of a stated distribution, of the workload's own shape."""
 
     kind: Literal["gaussian", "local", "needle", "induction"] = "needle"
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 3
 
 
-class FileSource(Wire, tag="file"):
+class FileSource(Wire, frozen=True, tag="file"):
     """The user's q, k (and v) from an `.npz` or `.safetensors` file, arrays `(H, N, D)` or `(B, H, N, D)`."""
 
     path: Annotated[str, Meta(max_length=4096)]
@@ -106,11 +106,11 @@ Source = TextSource | SyntheticSource | FileSource
 # ---------------------------------------------------------------- jobs, window to engine
 
 
-class Calibrate(Wire, tag="calibrate"):
+class Calibrate(Wire, frozen=True, tag="calibrate"):
     """Measure this device's ceilings: matrix product, copy, exponentials, launch."""
 
 
-class Measure(Wire, tag="measure"):
+class Measure(Wire, frozen=True, tag="measure"):
     """Time one forward call and its peak of memory."""
 
     workload: Workload
@@ -120,13 +120,13 @@ class Measure(Wire, tag="measure"):
     seed: int = 0
 
 
-class ReadText(Wire, tag="read_text"):
+class ReadText(Wire, frozen=True, tag="read_text"):
     """Tokens of a text and what each head of the model does with it."""
 
     source: TextSource
 
 
-class DrawMap(Wire, tag="draw_map"):
+class DrawMap(Wire, frozen=True, tag="draw_map"):
     """Pictures of one rectangle of the map, one a panel, all of the same head."""
 
     source: Source
@@ -146,7 +146,7 @@ class DrawMap(Wire, tag="draw_map"):
     """One picture of panel 0 minus panel 1 instead of one a panel."""
 
 
-class ReadRow(Wire, tag="read_row"):
+class ReadRow(Wire, frozen=True, tag="read_row"):
     """Exact weights of one query, and those round one key, for each panel."""
 
     source: Source
@@ -158,7 +158,7 @@ class ReadRow(Wire, tag="read_row"):
     column: Annotated[int, Meta(ge=0)]
 
 
-class DrawHeads(Wire, tag="draw_heads"):
+class DrawHeads(Wire, frozen=True, tag="draw_heads"):
     """A thumbnail of every head, with what the head does."""
 
     source: Source
@@ -170,7 +170,7 @@ class DrawHeads(Wire, tag="draw_heads"):
 Job = Calibrate | Measure | ReadText | DrawMap | ReadRow | DrawHeads
 
 
-class Run(Wire, tag="run"):
+class Run(Wire, frozen=True, tag="run"):
     """One request. Of one slot the newest wins; slots do not wait for each other."""
 
     id: int
@@ -178,13 +178,13 @@ class Run(Wire, tag="run"):
     job: Job
 
 
-class Cancel(Wire, tag="cancel"):
+class Cancel(Wire, frozen=True, tag="cancel"):
     """Stop the request `id` at the next chunk. Answered by `Cancelled`, or by its result if that was on its way."""
 
     id: int
 
 
-class Shutdown(Wire, tag="shutdown"):
+class Shutdown(Wire, frozen=True, tag="shutdown"):
     """End at once."""
 
 
@@ -196,7 +196,7 @@ Request = Run | Cancel | Shutdown
 ARRAY_BYTES = {"u1": 1, "f4": 4, "f8": 8, "i4": 4}
 
 
-class Array(Wire):
+class Array(Wire, frozen=True):
     """A little-endian C-order array, checked when it is decoded."""
 
     dtype: Literal["u1", "f4", "f8", "i4"]
@@ -212,7 +212,7 @@ class Array(Wire):
 # ---------------------------------------------------------------- replies, engine to window
 
 
-class Term(Wire):
+class Term(Wire, frozen=True):
     """One named part of the memory that a call holds."""
 
     name: str
@@ -222,7 +222,7 @@ class Term(Wire):
     """How it grows with the sequence length: decides its colour on the Memory page."""
 
 
-class Refusal(Wire):
+class Refusal(Wire, frozen=True):
     """Why a request was not launched, with the way out."""
 
     reason: Literal["memory", "unsupported", "invalid", "too_long"]
@@ -238,7 +238,7 @@ class Refusal(Wire):
     """Largest n that fits with all else unchanged, rounded down to 64; 0 when none does."""
 
 
-class DeviceFacts(Wire):
+class DeviceFacts(Wire, frozen=True):
     """What the engine computes on."""
 
     key: str
@@ -255,7 +255,7 @@ class DeviceFacts(Wire):
     """What runs a variant here: `cupy 14.2.0`, `torch 2.13.0`, `numpy 2.4.6`."""
 
 
-class Hello(Wire, tag="hello"):
+class Hello(Wire, frozen=True, tag="hello"):
     """First frame of every engine, within its first 4 KiB."""
 
     protocol: int
@@ -267,7 +267,7 @@ class Hello(Wire, tag="hello"):
     """A sentence with what to do, when a GPU was asked for (or could have been) and is not used."""
 
 
-class Vitals(Wire, tag="vitals"):
+class Vitals(Wire, frozen=True, tag="vitals"):
     """Memory and clock now. Sent after each job and once a second while idle."""
 
     free_bytes: int
@@ -275,7 +275,7 @@ class Vitals(Wire, tag="vitals"):
     clock_mhz: int = 0
 
 
-class Progress(Wire, tag="progress"):
+class Progress(Wire, frozen=True, tag="progress"):
     """How far the request is."""
 
     id: int
@@ -284,7 +284,7 @@ class Progress(Wire, tag="progress"):
     text: str = ""
 
 
-class Ceilings(Wire, tag="ceilings"):
+class Ceilings(Wire, frozen=True, tag="ceilings"):
     """What this device was measured to reach: the constants of every time prediction."""
 
     device: str
@@ -296,7 +296,7 @@ class Ceilings(Wire, tag="ceilings"):
     """Unix seconds."""
 
 
-class Measured(Wire, tag="measured"):
+class Measured(Wire, frozen=True, tag="measured"):
     """One measured point with its provenance."""
 
     workload: Workload
@@ -319,7 +319,7 @@ class Measured(Wire, tag="measured"):
     """Versions, driver, method, seed, kernel hash."""
 
 
-class HeadFacts(Wire):
+class HeadFacts(Wire, frozen=True):
     """What one head does on this text, found by looking at its map."""
 
     layer: int
@@ -345,7 +345,7 @@ LinkKind = Literal["pronoun to name", "pronoun to word", "word to word", "none"]
 is a capitalised word within a sentence, a word is neither a pronoun nor among the language's commonest."""
 
 
-class TextRead(Wire, tag="text_read"):
+class TextRead(Wire, frozen=True, tag="text_read"):
     """The model has read the text."""
 
     source: TextSource
@@ -369,7 +369,7 @@ MAX_CODE = 249
 MASKED, NOT_COMPUTED, NAN, INF = 250, 251, 252, 253
 
 
-class Picture(Wire):
+class Picture(Wire, frozen=True):
     """One panel of a map, quantised: the window only looks its codes up in a colour table."""
 
     codes: Array
@@ -391,14 +391,14 @@ class Picture(Wire):
     """Set instead of a picture when the variant does not fit here."""
 
 
-class MapDrawn(Wire, tag="map_drawn"):
+class MapDrawn(Wire, frozen=True, tag="map_drawn"):
     job: DrawMap
     seq_len: int
     pictures: tuple[Picture, ...]
     elapsed_s: float = 0.0
 
 
-class Row(Wire):
+class Row(Wire, frozen=True):
     """One query's weights in one panel."""
 
     weights: Array
@@ -416,12 +416,12 @@ class Row(Wire):
     mass_cut: float = 0.0
 
 
-class RowRead(Wire, tag="row_read"):
+class RowRead(Wire, frozen=True, tag="row_read"):
     job: ReadRow
     rows: tuple[Row, ...]
 
 
-class HeadsDrawn(Wire, tag="heads_drawn"):
+class HeadsDrawn(Wire, frozen=True, tag="heads_drawn"):
     job: DrawHeads
     thumbs: Array
     """u1 `(layers, heads, size, size)`, codes as in `Picture`."""
@@ -430,21 +430,21 @@ class HeadsDrawn(Wire, tag="heads_drawn"):
 Payload = Ceilings | Measured | TextRead | MapDrawn | RowRead | HeadsDrawn
 
 
-class Result(Wire, tag="result"):
+class Result(Wire, frozen=True, tag="result"):
     id: int
     payload: Payload
 
 
-class Refused(Wire, tag="refused"):
+class Refused(Wire, frozen=True, tag="refused"):
     id: int
     refusal: Refusal
 
 
-class Cancelled(Wire, tag="cancelled"):
+class Cancelled(Wire, frozen=True, tag="cancelled"):
     id: int
 
 
-class Failure(Wire, tag="failure"):
+class Failure(Wire, frozen=True, tag="failure"):
     """The request could not be answered. After a sticky one no result follows: the engine ends with code 70."""
 
     id: int

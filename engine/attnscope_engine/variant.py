@@ -115,8 +115,8 @@ class Variant:
                 ParamField(
                     name=field.name,
                     label=extra.get("label") or field.name.replace("_", " "),
-                    low=int(meta.ge),
-                    high=int(meta.le),
+                    low=int(meta.ge or 0),
+                    high=int(meta.le or 0),
                     default=int(field.default),
                     unit=extra.get("unit", ""),
                     help=meta.description or "",

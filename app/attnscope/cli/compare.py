@@ -16,6 +16,7 @@ from attnscope_engine.protocol import (
     Choice,
     DeviceFacts,
     Failure,
+    Job,
     Measure,
     Measured,
     Refused,
@@ -105,9 +106,11 @@ def measure_all(
             title = find(job.choice.variant).title
             where = f"{title}, n = {count(job.workload.seq_len)}"
             bar.show(number, where)
-            reply = engine.ask_one(
-                job, on_progress=lambda _job, done, _text, number=number, where=where: bar.show(number + done, where)
-            )  # type: ignore[misc]
+
+            def on_progress(_job: Job, done: float, _text: str, number: int = number, where: str = where) -> None:
+                bar.show(number + done, where)
+
+            reply = engine.ask_one(job, on_progress=on_progress)
             if isinstance(reply, Result) and isinstance(reply.payload, Measured):
                 measured.append(reply.payload)
             elif isinstance(reply, Refused):

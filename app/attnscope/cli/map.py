@@ -172,10 +172,11 @@ def draw(
     )
     drawn = answered(engine.ask_one(job))
     assert isinstance(drawn, MapDrawn)
-    row = None
+    row: RowRead | None = None
     if cell is not None:
-        row = answered(engine.ask_one(ReadRow(source, workload, layer, head, tuple(choices), *cell)))
-        assert isinstance(row, RowRead)
+        answer = answered(engine.ask_one(ReadRow(source, workload, layer, head, tuple(choices), *cell)))
+        assert isinstance(answer, RowRead)
+        row = answer
     figure = map_figure(drawn, tokens=tokens, colours=arguments.colours, read=row)
     said = {"head": f"layer {max(layer, 0)}, head {max(head, 0)}", "link": link_text(tokens, cell, row, choices, layer, head)}
     provenance_ = provenance(workload, None, head=said["head"])

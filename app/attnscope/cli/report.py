@@ -24,7 +24,6 @@ from attnscope.quantities import bytes_text, count, time_text
 from attnscope.results import Results
 
 MAP_CHOICES = (Choice("softmax_tiled"), Choice("chunked", {"chunk_size": 8}))
-FORMATS: tuple[compare.Format, ...] = ("png", "svg", "csv")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -91,7 +90,7 @@ def write(folder: Path, jobs: dict[str, FigureJob]) -> None:
     """Every figure in every format. Raises: OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     for stem, job in jobs.items():
-        for format_ in FORMATS:
+        for format_ in compare.FORMATS:
             atomic_write(folder / f"{stem}.{format_}", render(msgspec.structs.replace(job, format=format_, dpi=200)))
 
 
@@ -124,7 +123,7 @@ $problems
 
 def page_of(sweep: compare.Sweep, jobs: dict[str, FigureJob], map_words: str) -> str:
     """The page; every text that came from outside is escaped."""
-    links = {stem: ", ".join(f'<a href="{stem}.{format_}">{format_.upper()}</a>' for format_ in FORMATS) for stem in jobs}
+    links = {stem: ", ".join(f'<a href="{stem}.{format_}">{format_.upper()}</a>' for format_ in compare.FORMATS) for stem in jobs}
     if "map" in jobs:
         picture = '<figure><img src="map.svg" alt="Attention maps of one head under two variants">'
         map_part = (

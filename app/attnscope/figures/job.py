@@ -24,7 +24,7 @@ class Strict(Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all parts."""
 
 
-class Point(Strict):
+class Point(Strict, frozen=True):
     """One measured point."""
 
     seq_len: int
@@ -37,7 +37,7 @@ class Point(Strict):
     samples: int = 0
 
 
-class Curve(Strict):
+class Curve(Strict, frozen=True):
     """One variant's line and points in one plot."""
 
     variant: str
@@ -49,7 +49,7 @@ class Curve(Strict):
     """Largest n that fits here; 0 when unknown."""
 
 
-class ScalingFigure(Strict, tag="scaling"):
+class ScalingFigure(Strict, frozen=True, tag="scaling"):
     """Time and memory against n."""
 
     time: tuple[Curve, ...]
@@ -59,7 +59,7 @@ class ScalingFigure(Strict, tag="scaling"):
     free_bytes: int = 0
 
 
-class Bar(Strict):
+class Bar(Strict, frozen=True):
     """One variant's memory."""
 
     variant: str
@@ -70,7 +70,7 @@ class Bar(Strict):
     """0 when not measured."""
 
 
-class MemoryFigure(Strict, tag="memory"):
+class MemoryFigure(Strict, frozen=True, tag="memory"):
     """Memory by named term at one n."""
 
     seq_len: int
@@ -78,7 +78,7 @@ class MemoryFigure(Strict, tag="memory"):
     free_bytes: int = 0
 
 
-class MapPanel(Strict):
+class MapPanel(Strict, frozen=True):
     """One picture of a map."""
 
     variant: str
@@ -91,7 +91,7 @@ class MapPanel(Strict):
     signed: bool = False
 
 
-class MapFigure(Strict, tag="map"):
+class MapFigure(Strict, frozen=True, tag="map"):
     """Maps side by side, rows `rows[0] … rows[1]` against columns."""
 
     panels: tuple[MapPanel, ...]
@@ -109,7 +109,7 @@ class MapFigure(Strict, tag="map"):
 Figure = ScalingFigure | MemoryFigure | MapFigure
 
 
-class FigureJob(Strict):
+class FigureJob(Strict, frozen=True):
     """A figure and how to write it."""
 
     figure: Figure
@@ -125,7 +125,7 @@ class FigureJob(Strict):
     """Device, driver, versions, workload, day: written into every format."""
 
 
-class Copies(Strict):
+class Copies(Strict, frozen=True):
     """What goes onto the clipboard at once."""
 
     png: bytes

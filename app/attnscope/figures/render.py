@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import msgspec
 
@@ -78,7 +79,8 @@ def as_picture(job: FigureJob) -> bytes:
     style.load_fonts()
     figure_data = job.figure
     line = provenance_line(job.provenance)
-    with mpl.rc_context(style.settings(style.tokens_of(job), job.preset)):
+    settings: Any = style.settings(style.tokens_of(job), job.preset)  # rc_context knows its keys as literals only
+    with mpl.rc_context(settings):
         figure = style.new_figure(job)
         if isinstance(figure_data, MapFigure):
             attention_map.draw(figure, job, figure_data)

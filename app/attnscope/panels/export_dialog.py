@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import msgspec
-from PySide6.QtCore import QByteArray, QStandardPaths, Qt, QTimer, Signal
+from PySide6.QtCore import QByteArray, QSize, QStandardPaths, Qt, QTimer, Signal
 from PySide6.QtGui import QPixmap
 from PySide6.QtWidgets import (
     QCheckBox,
@@ -184,7 +184,7 @@ class ExportDialog(QDialog):
         pixmap.loadFromData(QByteArray(data))
         ratio = self.devicePixelRatioF()
         scaled = pixmap.scaled(
-            *(round(side * ratio) for side in PREVIEW),
+            QSize(*PREVIEW) * ratio,
             Qt.AspectRatioMode.KeepAspectRatio,
             Qt.TransformationMode.SmoothTransformation,
         )

@@ -74,7 +74,7 @@ class CpuDevice:
         flops: dict[Dtype, float] = {}
         for dtype in self.facts.dtypes:
             one = self.random((SMALL, SMALL), dtype, 1)
-            flops[dtype] = 2 * SMALL**3 / best(lambda one=one: xp.matmul(one, one), tick)  # type: ignore[misc]
+            flops[dtype] = 2 * SMALL**3 / best(lambda one=one: xp.matmul(one, one), tick)
         large = self.random((MATRIX, MATRIX), "fp32", 1)
         flops["fp32"] = 2 * MATRIX**3 / best(lambda: xp.matmul(large, large), tick)
         # Where the library has no fast product in a dtype, the variants widen blocks to fp32 and run at its rate.
