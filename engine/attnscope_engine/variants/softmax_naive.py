@@ -36,10 +36,11 @@ def cost(workload: Workload, params: Params, on: DeviceKind) -> Cost:
         Step("softmax", 0, pairs, pairs * (4 + item)),
         Step("weights × v", 2 * pairs * w.head_dim, 0, (query + keys) * item + pairs * item),
     )
+    row = cuda.aligned(n) if on == "cuda" else n  # a GPU reads rows 16 bytes at a time
     held = (
         tensor_term(w),
-        Term("scores", "B·H·n²·4", heads * n * n * 4, "n2"),
-        Term("weights", f"B·H·n²·{item}", heads * n * n * item, "n2"),
+        Term("scores", "B·H·n²·4", heads * n * row * 4, "n2"),
+        Term("weights", f"B·H·n²·{item}", heads * n * row * item, "n2"),
     )
     return Cost(steps, held)
 
