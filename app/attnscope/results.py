@@ -114,15 +114,24 @@ class Results:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = _open_checked(path)
         except _NewerSchemaError as newer:
-            self.problem = (
-                f"{path.name} was written by a newer release ({newer}): measurements of this session are not kept in it."
-            )
+            self.problem = f"{path.name} was written by a newer release ({newer}). {_IN_MEMORY}"
         except sqlite3.OperationalError as error:
-            self.problem = f"{path.name} can not be used ({error}): measurements are kept until this window closes."
+            self.problem = f"{path.name} can not be written ({error}). {_IN_MEMORY}"
+            self._load_only(path)
         except sqlite3.DatabaseError:
             self._replace_damaged(path)
         except OSError as error:
-            self.problem = f"{path.name} can not be used ({error.strerror}): measurements are kept until this window closes."
+            self.problem = f"{path.name} can not be written ({error.strerror}). {_IN_MEMORY}"
+            self._load_only(path)
+
+    def _load_only(self, path: Path) -> None:
+        """Take over what a file holds that can be read and not written."""
+        name = f"{path.resolve().as_uri()}?immutable=1"
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(name, uri=True)) as file:
+            for table, marks in (("measured", "?, ?, ?, ?"), ("ceilings", "?, ?, ?")):
+                rows = file.execute(f"SELECT * FROM {table}").fetchall()
+                with self._memory:
+                    self._memory.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
 
     def _replace_damaged(self, path: Path) -> None:
         try:
@@ -133,9 +142,7 @@ class Results:
             self._file = _open_checked(path)
             self.problem = f"{path.name} was damaged. It is kept as {aside.name}, and a new one was begun."
         except (OSError, sqlite3.Error, _NewerSchemaError) as error:
-            self.problem = (
-                f"{path.name} is damaged and can not be replaced ({error}): measurements are kept until this window closes."
-            )
+            self.problem = f"{path.name} is damaged and can not be replaced ({error}). {_IN_MEMORY}"
 
     def _write(self, row: Row) -> None:
         with self._memory:
@@ -153,10 +160,7 @@ class Results:
                 for row in self._unwritten:
                     self._file.execute(*row)
         except sqlite3.Error as error:
-            count = f"{len(self._unwritten)} measurement{'s' if len(self._unwritten) > 1 else ''}"
-            self.problem = (
-                f"{count} could not be written to {self.path.name} ({error}): kept in memory and tried again with the next."
-            )
+            self.problem = f"{self.path.name} could not be written ({error}). {_IN_MEMORY} The next one tries again."
         else:
             self._unwritten.clear()
             self.problem = ""
