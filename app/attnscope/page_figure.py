@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attnscope_engine.protocol import MapDrawn, RowRead
 
-from attnscope.figures.data import map_figure, memory_figure, provenance, scaling_figure
+from attnscope.figures.data import map_figure, memory_figure, provenance, scaling_figure, source_words
 from attnscope.figures.job import FigureJob
 from attnscope.predictions import CURVE_SEQ_LENS
 from attnscope.state import State, choice_of, effective_workload, one_call, shown_head, text_read
@@ -68,19 +68,7 @@ def _map(state: State) -> FigureJob:
         read=cell if isinstance(cell, RowRead) else None,
     )
     layer, head = shown_head(state)
-    said = provenance(drawn.job.workload, state.live.device, head=f"layer {layer}, head {head}", source=source_text(state))
+    said = provenance(
+        drawn.job.workload, state.live.device, head=f"layer {layer}, head {head}", source=source_words(settings.source)
+    )
     return FigureJob(figure, provenance=said)
-
-
-def source_text(state: State) -> str:
-    """Where q and k came from, in one line."""
-    from attnscope_engine.protocol import FileSource, TextSource
-
-    source = state.settings.source
-    if isinstance(source, TextSource):
-        read = text_read(state)
-        words = source.text if len(source.text) <= 80 else source.text[:79] + "…"
-        return f"{read.model if read else 'text'}: {words}"
-    if isinstance(source, FileSource):
-        return f"file {source.path}"
-    return f"synthetic {source.kind}, seed {source.seed}"

@@ -30,7 +30,7 @@ from attnscope_engine.protocol import (
 
 from attnscope.cli import shape
 from attnscope.engine_wire import default_command
-from attnscope.figures.data import map_figure, provenance
+from attnscope.figures.data import map_figure, provenance, source_words
 from attnscope.figures.job import FORMATS, FigureJob, Format
 from attnscope.figures.render import render
 from attnscope.files import atomic_write, read_limited
@@ -40,6 +40,9 @@ from attnscope.state import SAMPLE_TEXT
 
 MAX_TEXT_BYTES = 8_000_000
 MAX_PIXELS = 2048
+DEFAULT = (Choice("softmax_tiled"), Choice("chunked", {"chunk_size": 8}))
+"""What the window shows first: the link, and the cut."""
+VARIANTS = tuple(choice.variant for choice in DEFAULT)
 
 
 class MapError(Exception):
@@ -48,7 +51,7 @@ class MapError(Exception):
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("map", help="draw the attention map of a head under each variant", description=__doc__)
-    shape.add_variant_options(parser, ("softmax_tiled", "chunked"))
+    shape.add_variant_options(parser, VARIANTS)
     source = parser.add_argument_group(
         "what is looked at (default: the model on the sample sentence)"
     ).add_mutually_exclusive_group()
@@ -81,6 +84,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     choices = shape.choices_of(arguments)
+    if not arguments.param and arguments.variants == ",".join(VARIANTS):
+        choices = DEFAULT
     if len(choices) > 4:
         raise shape.UsageError(f"--variants: at most 4 maps stand side by side (were {len(choices)}).")
     format_ = format_of(arguments.out)
@@ -96,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(arguments.out, render(msgspec.structs.replace(job, format=format_)))
     if arguments.json:
-        print(json.dumps({**said, "file": str(arguments.out)}, indent=1, ensure_ascii=False))
+        print(json.dumps({**said, "link": said["link"].strip(), "file": str(arguments.out)}, indent=1, ensure_ascii=False))
     else:
         print(f"{said['link']}wrote {arguments.out}")
     return 0
@@ -179,8 +184,8 @@ def draw(
         row = answer
     figure = map_figure(drawn, tokens=tokens, colours=arguments.colours, read=row)
     said = {"head": f"layer {max(layer, 0)}, head {max(head, 0)}", "link": link_text(tokens, cell, row, choices, layer, head)}
-    provenance_ = provenance(workload, None, head=said["head"])
-    return FigureJob(figure, dark=arguments.dark, provenance=provenance_), said
+    where = provenance(workload, None, head=said["head"], source=source_words(source))
+    return FigureJob(figure, dark=arguments.dark, provenance=where), said
 
 
 def link_text(

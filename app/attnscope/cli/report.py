@@ -10,7 +10,6 @@ from string import Template
 
 import msgspec
 from attnscope_engine.catalogue import find
-from attnscope_engine.protocol import Choice
 
 from attnscope import __version__
 from attnscope.cli import compare, map, shape  # noqa: A004 (the command is called map)
@@ -22,8 +21,6 @@ from attnscope.files import atomic_write, data_folder
 from attnscope.headless_engine import HeadlessEngine
 from attnscope.quantities import bytes_text, count, time_text
 from attnscope.results import Results
-
-MAP_CHOICES = (Choice("softmax_tiled"), Choice("chunked", {"chunk_size": 8}))
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -72,7 +69,7 @@ def map_figure_of(engine: HeadlessEngine, arguments: argparse.Namespace) -> tupl
     options = _map_parser().parse_args(words)
     try:
         source = map.source_of(options)
-        job, said = map.draw(engine, source, shape.workload_of(options, 64, "fp32"), MAP_CHOICES, options)
+        job, said = map.draw(engine, source, shape.workload_of(options, 64, "fp32"), map.DEFAULT, options)
     except map.MapError as error:
         return str(error)
     device = provenance(shape.workload_of(options, 64, "fp32"), engine.device, head=said["head"])

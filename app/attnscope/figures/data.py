@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import msgspec
 from attnscope_engine.catalogue import cost_of, find, resolved
 from attnscope_engine.cost import RESERVE_FRACTION, largest_seq_len, predict_time_s
-from attnscope_engine.protocol import Ceilings, Choice, DeviceFacts, DeviceKind, MapDrawn, Measured, RowRead, Workload
+from attnscope_engine.protocol import (
+    Ceilings,
+    Choice,
+    DeviceFacts,
+    DeviceKind,
+    FileSource,
+    MapDrawn,
+    Measured,
+    RowRead,
+    Source,
+    TextSource,
+    Workload,
+)
 
 from attnscope import __version__
 from attnscope.figures.job import Bar, Curve, MapFigure, MapPanel, MemoryFigure, Point, ScalingFigure
@@ -160,3 +173,11 @@ def provenance(workload: Workload, device: DeviceFacts | None, measured: Iterabl
         said["measured"] = f"{len(rows)} points, {day}"
         said |= {f"method {key}": value for key, value in newest.provenance.items()}
     return {key: value for key, value in {**said, **more}.items() if value}
+
+
+def source_words(source: Source) -> str:
+    """Where q and k came from, in one line."""
+    if isinstance(source, TextSource):
+        words = " ".join(source.text.split())
+        return words if len(words) <= 80 else f"{words[:79]}…"
+    return f"file {Path(source.path).name}" if isinstance(source, FileSource) else f"synthetic {source.kind}, seed {source.seed}"

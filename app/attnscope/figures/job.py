@@ -135,5 +135,5 @@ class Copies(Strict, frozen=True):
 
 def provenance_line(provenance: dict[str, str]) -> str:
     """The one line under a figure."""
-    order = ("workload", "device", "driver", "library", "measured")
+    order = ("source", "head", "workload", "device", "driver", "library", "measured")
     return " · ".join(provenance[key] for key in order if provenance.get(key))
