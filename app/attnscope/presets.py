@@ -6,7 +6,7 @@ meta-llama/Meta-Llama-3-8B, mistralai/Mistral-7B-v0.1).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from attnscope_engine.protocol import Workload
 
@@ -21,7 +21,13 @@ class Shape:
     head_dim: int
 
     def matches(self, workload: Workload) -> bool:
-        return all(getattr(workload, name) == value for name, value in asdict(self).items())
+        w = workload
+        return (w.layers, w.num_heads, w.num_kv_heads, w.head_dim) == (
+            self.layers,
+            self.num_heads,
+            self.num_kv_heads,
+            self.head_dim,
+        )
 
 
 PRESETS: dict[str, Shape] = {

@@ -1,6 +1,6 @@
 """The one Qt style sheet, filled from a set of colour tokens. No Qt.
 
-A widget chooses its dress by a property: `kind` of a button ("accent", "quiet"), `segment` of a button in a row ("first",
+A widget chooses its dress by a property: `kind` of a button ("accent", "quiet", "small", "icon"), `segment` of a button in a row ("first",
 "middle", "last"), `role` of a label ("label", "hint", "heading", "danger"), `bad` of a field. Sizes are logical pixels.
 """
 
@@ -48,9 +48,11 @@ QPushButton[kind="accent"]:disabled { background: transparent; border-color: $li
 QPushButton[kind="quiet"] { background: transparent; border-color: transparent; color: $text2; }
 QPushButton[kind="quiet"]:hover { background: $hover; color: $text1; }
 QPushButton[kind="quiet"]:disabled { color: $text3; }
+QPushButton[kind="small"] { padding: 0 8px; min-height: 14px; }
 QToolButton { background: transparent; border: 1px solid transparent; border-radius: 4px; padding: 3px 6px; color: $text2; }
 QToolButton:hover { background: $hover; color: $text1; }
 QToolButton:disabled { color: $text3; }
+QToolButton[kind="icon"] { padding: 0; }
 QToolButton::menu-indicator { image: none; }
 QToolButton[segment] { background: $raised; border: 1px solid $line; border-radius: 0; padding: 3px 9px; }
 QToolButton[segment="middle"], QToolButton[segment="last"] { border-left: none; }

@@ -34,7 +34,7 @@ class ColumnHeads(QWidget):
             )
             painter.setPen(QPen(QColor(tokens.text2), 1.2))
             if words == "predicted":
-                painter.drawLine(QLineF(edge - 8, 8.5, edge, 8.5))
+                painter.drawLine(QLineF(edge - 7, 8.5, edge, 8.5))
             else:
                 painter.setBrush(QColor(tokens.text2))
                 painter.drawEllipse(QPointF(edge - 3, 8.5), 2.5, 2.5)
