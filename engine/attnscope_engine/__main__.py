@@ -51,9 +51,16 @@ def main() -> NoReturn:
 
 
 def run(options: Options, requests: int, replies: int) -> NoReturn:
-    """Say hello as soon as there is a device, then load the rest and serve."""
+    """Listen, say hello as soon as there is a device, then load the rest and serve.
+
+    Listening comes first: a driver that hangs and a library that loads slowly must not outlive the window.
+    """
+    from attnscope_engine.mailbox import Mailbox
+    from attnscope_engine.pipes import FrameWriter, listen
+
+    mailbox = Mailbox()
+    listen(requests, mailbox)
     from attnscope_engine.devices.pick import pick
-    from attnscope_engine.pipes import FrameWriter
 
     device, why_no_gpu = pick(options.device)
     writer = FrameWriter(replies)
@@ -61,7 +68,7 @@ def run(options: Options, requests: int, replies: int) -> NoReturn:
     from attnscope_engine.sources import Sources
     from attnscope_engine.worker import serve
 
-    serve(device, Sources(options.model), requests, writer)
+    serve(device, Sources(options.model), mailbox, writer)
 
 
 def hello(device: Device, why_no_gpu: str) -> Hello:

@@ -21,6 +21,9 @@ from attnscope_engine.protocol import (
 )
 from attnscope_engine.variant import Unsupported
 
+TORCH_OUT_OF_MEMORY = "DefaultCPUAllocator"
+"""In the text of the plain RuntimeError with which torch says that the processor's memory is full."""
+
 
 def answer_to(error: Exception, run: Run) -> Reply:
     """The reply to `run` that `error` stands for."""
@@ -36,7 +39,7 @@ def answer_to(error: Exception, run: Run) -> Reply:
         case DeviceFault():
             text = f"GPU fault in {what} (code {error.code})." if error.code else f"{what} failed: {error}"
             return Failure(run.id, "device", text, error.code, error.sticky, detail)
-        case MemoryError():
+        case _ if isinstance(error, MemoryError) or TORCH_OUT_OF_MEMORY in str(error):
             return Failure(run.id, "memory", f"{what} ran out of memory.", detail=detail)
         case _:
             return Failure(run.id, "internal", f"{what} failed: {type(error).__name__}: {error}", detail=detail)

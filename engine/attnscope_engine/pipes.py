@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 
@@ -58,6 +59,11 @@ class FrameWriter:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError:
             self._end_process(EXIT_OK)
+
+
+def listen(fd: int, mailbox: Mailbox) -> None:
+    """Start the thread that runs `read_requests`."""
+    threading.Thread(target=read_requests, args=(fd, mailbox), name="requests", daemon=True).start()
 
 
 def read_requests(fd: int, mailbox: Mailbox, end_process: EndProcess = os._exit) -> None:

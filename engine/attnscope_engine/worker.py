@@ -11,7 +11,6 @@ Latest wins in each slot, the hand wins over measurements. Between two chunks `_
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -22,7 +21,7 @@ from attnscope_engine.fairness import Fairness
 from attnscope_engine.head_maps import MapCache
 from attnscope_engine.mailbox import Mailbox, rank
 from attnscope_engine.measure import measure
-from attnscope_engine.pipes import EXIT_FAULT, EndProcess, FrameWriter, read_requests
+from attnscope_engine.pipes import EXIT_FAULT, EndProcess, FrameWriter
 from attnscope_engine.protocol import (
     Calibrate,
     Cancelled,
@@ -224,10 +223,8 @@ def source_of(job: Job) -> Source | None:
             return None
 
 
-def serve(device: Device, sources: Sources, requests: int, writer: FrameWriter) -> NoReturn:
-    """Answer the requests that arrive on file descriptor `requests` until it closes. Never returns."""
-    mailbox = Mailbox()
+def serve(device: Device, sources: Sources, mailbox: Mailbox, writer: FrameWriter) -> NoReturn:
+    """Answer what arrives in `mailbox`. Never returns: the thread that fills it ends the process."""
     worker = Worker(device, sources, mailbox, writer)
-    threading.Thread(target=read_requests, args=(requests, mailbox), name="requests", daemon=True).start()
     while True:
         worker.step()
