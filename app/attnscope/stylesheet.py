@@ -1,7 +1,8 @@
 """The one Qt style sheet, filled from a set of colour tokens. No Qt.
 
-A widget chooses its dress by a property: `kind` of a button ("accent", "quiet", "small", "icon"), `segment` of a button in a row ("first",
-"middle", "last"), `role` of a label ("label", "hint", "heading", "danger"), `bad` of a field. Sizes are logical pixels.
+A widget chooses its dress by a property: `kind` of a button ("accent", "quiet", "small", "icon"), `segment` of a button in
+a row ("first", "middle", "last"), `role` of a label ("label", "hint", "danger", "warn"), `bad` of a field. Sizes are
+logical pixels.
 """
 
 from __future__ import annotations

@@ -6,17 +6,18 @@ of them holds a colour.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import tempfile
 import weakref
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from PySide6.QtCore import QByteArray, QObject, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QByteArray, QObject, QRectF, QSize, Qt, QTemporaryDir, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QIcon, QPainter, QPalette, QPixmap
 from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import QAbstractButton, QApplication
+from shiboken6 import isValid
 
 from attnscope.focus_ring import FocusRing
 from attnscope.looks import DARK, LIGHT, Tokens
@@ -167,7 +168,7 @@ class Theme(QObject):
         self.tokens = DARK
         self.mode: ThemeMode = mode
         self._buttons: list[tuple[weakref.ref[QAbstractButton], str, str]] = []
-        self._pictures = tempfile.TemporaryDirectory(prefix="attnscope-")  # a style sheet takes pictures from files only
+        self._pictures = QTemporaryDir()  # a style sheet takes pictures from files only
         load_fonts()
         hints = QGuiApplication.styleHints()
         hints.colorSchemeChanged.connect(self._system_changed)
@@ -202,10 +203,11 @@ class Theme(QObject):
 
     def _apply(self) -> None:
         self.tokens = self._wanted()
-        folder = Path(self._pictures.name) / ("dark" if self.tokens.dark else "light")
-        folder.mkdir(exist_ok=True)
-        for name, token in PICTURES.items():
-            (folder / f"{name}.svg").write_bytes(_coloured(name, getattr(self.tokens, token)))
+        folder = Path(self._pictures.path()) / ("dark" if self.tokens.dark else "light")
+        with contextlib.suppress(OSError):  # a full disk costs two small pictures, not the window
+            folder.mkdir(exist_ok=True)
+            for name, token in PICTURES.items():
+                (folder / f"{name}.svg").write_bytes(_coloured(name, getattr(self.tokens, token)))
         app = QApplication.instance()
         assert isinstance(app, QApplication)
         app.setStyle("Fusion")
@@ -213,7 +215,7 @@ class Theme(QObject):
         app.setStyleSheet(style_sheet(self.tokens, folder))
         for reference, name, token in self._buttons:
             button = reference()
-            if button is not None:
+            if button is not None and isValid(button):
                 button.setIcon(icon(name, getattr(self.tokens, token)))
         self._ring.set_colour(self.tokens.accent)
         self.changed.emit()
