@@ -217,8 +217,8 @@ def contrast(one: str, other: str) -> float:
 
 
 def text_on(colour: str) -> str:
-    """Near-black or white, whichever is stronger on a filled bar."""
-    return max((DARK.plot, LIGHT.plot), key=lambda text: contrast(text, colour))
+    """Black or white, whichever is stronger on a filled bar."""
+    return max(("#000000", "#FFFFFF"), key=lambda text: contrast(text, colour))
 
 
 @functools.lru_cache(maxsize=16)
