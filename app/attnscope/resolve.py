@@ -8,10 +8,20 @@ from typing import Any, TypeGuard
 
 import msgspec
 from attnscope_engine import catalogue
-from attnscope_engine.protocol import MAX_SEQ_LEN, MIN_SEQ_LEN, ParamValue, ParamValues, Source, TextSource, Workload
+from attnscope_engine.protocol import (
+    MAX_SEQ_LEN,
+    MIN_SEQ_LEN,
+    FileSource,
+    ParamValue,
+    ParamValues,
+    Source,
+    SyntheticSource,
+    TextSource,
+    Workload,
+)
 from attnscope_engine.variant import Variant
 
-from attnscope.state import Settings
+from attnscope.state import SAMPLE_TEXT, Settings
 
 
 def nearest_divisor(wish: int, number: int) -> int:
@@ -93,11 +103,13 @@ def _values(variant: Variant, values: ParamValues) -> ParamValues:
 
 
 def _is_number(value: ParamValue | None) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _source(source: Source) -> Source:
-    if not isinstance(source, TextSource):
+    if isinstance(source, FileSource):
+        return source if source.path else TextSource(SAMPLE_TEXT)
+    if isinstance(source, SyntheticSource):
         return source
     text = source.text[:MAX_TEXT]
     if not text.isascii():

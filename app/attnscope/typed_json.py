@@ -12,6 +12,11 @@ from msgspec import inspect
 MAX_CONTAINERS = 250_000
 """Objects and arrays in one file: what a 16 MiB file of ours can hold, far less than what one can be made to hold."""
 MAX_QUOTES = 2_000_000
+MAX_COMMAS = 3_000_000
+MAX_SEARCHED = 2_000_000
+"""Bytes. In a larger file the line of a wrong value is not looked for: the search is slower than the decoder."""
+
+MAX_SENTENCE = 300
 
 T = TypeVar("T")
 Path = tuple[str | int, ...]
@@ -25,10 +30,15 @@ _FIELD = re.compile(r"(unknown field|missing required field) `(.*)`")
 class BadJsonError(Exception):
     """The file is not what it should be. The text goes on from its name: `line 12: n must be …`."""
 
+    def __init__(self, text: str) -> None:
+        words = " ".join(text.split())  # a field's name is the file's and may hold anything
+        super().__init__(words if len(words) <= MAX_SENTENCE else words[:MAX_SENTENCE] + "…")
+
 
 def decode(data: bytes, type_: type[T]) -> T:
     """Raises: BadJsonError, and nothing else whatever `data` is."""
-    if data.count(b"{") + data.count(b"[") > MAX_CONTAINERS or data.count(b'"') > MAX_QUOTES:
+    containers = data.count(b"{") + data.count(b"[")
+    if containers > MAX_CONTAINERS or data.count(b'"') > MAX_QUOTES or data.count(b",") > MAX_COMMAS:
         raise BadJsonError("holds more values than a file of ours does")
     try:
         return msgspec.json.decode(data, type=type_)
@@ -62,7 +72,7 @@ def _validation(data: bytes, text: str, type_: type) -> str:
     """From msgspec's message to line, field, range and value."""
     found = _AT.match(text)
     if not found:
-        return text
+        return f"is not what it should be: {text}"
     path: Path = tuple(int(index) if index else name for name, index in _STEP.findall(found["path"]) if name or index)
     exact = "[...]" not in found["path"] and "`key`" not in text
     place = _locate(data, path)
@@ -116,6 +126,8 @@ def _words(type_: inspect.Type) -> str:
 
 def _locate(data: bytes, path: Path) -> tuple[int, str] | None:
     """Line and text of the value at `path`; None when it can not be found."""
+    if len(data) > MAX_SEARCHED:
+        return None
     text = data.decode("utf-8", "replace")
     scan = json.JSONDecoder().raw_decode
     try:
@@ -168,6 +180,7 @@ def _line(data: bytes, at: int) -> int:
 
 
 def _shorten(value: str) -> str:
+    value = " ".join(value[:200].split())
     try:
         return f"{int(value):,}" if len(value) < 20 else value[:20] + "…"
     except ValueError:
