@@ -1,6 +1,7 @@
 """Of reading a text: what is kept, what is refused, and that heads do what is said of them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -10,7 +11,7 @@ from attnscope.state import SAMPLE_TEXT
 from attnscope_engine.model import heads, location
 from attnscope_engine.model.heads import LookedAt, find_links, look
 from attnscope_engine.model.location import ModelMissing, find_model, missing_text, require_model, verify
-from attnscope_engine.model.reading import Reader, TooLong
+from attnscope_engine.model.reading import RESERVE_BYTES, Reader, TooLong
 from attnscope_engine.model.tokenizer import TextError
 from attnscope_engine.protocol import HeadFacts, TextRead, TextSource
 from attnscope_engine.variant import Interrupted
@@ -53,18 +54,21 @@ def test_that_a_reading_carries_tokens_shapes_and_every_head(toy):
     assert sent.elapsed_s > 0
 
 
-def test_that_the_same_source_is_read_once(toy):
-    first = toy.read(TextSource("the light"), quiet)
-    assert toy.read(TextSource("the light"), quiet) is first
-    assert toy.read(TextSource("the boats"), quiet) is not first
-
-
 def test_that_a_text_longer_than_the_context_is_refused_with_both_numbers(toy):
     n = len(toy.tokenizer.encode(TEXT * 3))
     with pytest.raises(TooLong) as refused:
         toy.read(TextSource(TEXT * 3), quiet)
     assert (refused.value.tokens, refused.value.context) == (n, CONTEXT)
     assert str(refused.value) == f"{n:,} tokens; this model reads 200."
+
+
+def test_that_a_text_for_which_memory_is_short_is_refused_with_what_fits(toy, monkeypatch):
+    room = RESERVE_BYTES + toy.llama.shape.held_bytes(30)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=room))
+    n = len(toy.tokenizer.encode(TEXT))
+    with pytest.raises(TooLong, match=rf"^{n} tokens; there is memory for 30\.$"):
+        toy.read(TextSource(TEXT), quiet)
+    assert len(toy.read(TextSource(TEXT, "first"), quiet).tokens) == 30
 
 
 def test_that_first_and_last_keep_their_end_of_the_text(toy):
@@ -156,6 +160,13 @@ def test_that_a_planted_link_from_a_pronoun_to_a_name_is_found_with_its_ends():
     facts = facts_of([0, 0, 1, 2, 0, 2, 1, 1, 1, 1], IDS, PIECES)
     assert (facts.link_query, facts.link_key) == (7, 1)
     assert facts.link == pytest.approx(1, abs=1e-4)
+
+
+def test_that_no_link_ends_at_the_first_token_or_within_two_tokens():
+    pieces = [" red", " blue", " green", " grey", " pink", " gold"]
+    assert find_links(np.arange(6) + 2000, pieces).keys.all()
+    facts = facts_of([0, 0, 0, 1, 0, 4], [2000, 2001, 2002, 2003, 2004, 2005], pieces)
+    assert facts.link == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ Floats = NDArray[np.float32]
 Attend = Callable[[Floats, Floats, Floats, Tick], Floats]
 
 TORCH_TOKENS = 3072
-"""From this length on torch's fused attention saves more than the second or two that importing torch costs."""
+"""From this length on torch's fused attention saves more than importing torch costs: on two cores 30 layers took 3.2 s
+instead of 5.8 s, the import 1.3 s. The products outside attention are as fast in numpy."""
 BLOCK_BYTES = 8 * 1024 * 1024
 """Scores of all heads that exist at once in blocked attention."""
 MAX_BLOCK_ROWS = 256

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from attnscope_engine.model.gguf import Gguf
@@ -16,14 +17,18 @@ from attnscope_engine.model.tokenizer import TextError, Tokenizer
 from attnscope_engine.protocol import HeadFacts, LinkKind, TextRead, TextSource
 from attnscope_engine.variant import Tick
 
+RESERVE_BYTES = 256 * 1024 * 1024
+"""Memory that a reading leaves to others, and to its own passing arrays."""
+
 
 class TooLong(Exception):
-    """The text has more tokens than the model reads, and the source wants all of them."""
+    """The text has more tokens than can be read, and the source wants all of them."""
 
-    def __init__(self, tokens: int, context: int) -> None:
-        super().__init__(f"{tokens:,} tokens; this model reads {context:,}.")
+    def __init__(self, tokens: int, context: int, why: str = "this model reads") -> None:
+        super().__init__(f"{tokens:,} tokens; {why} {context:,}.")
         self.tokens = tokens
         self.context = context
+        """The largest number that can be read: the model's context, or less where memory is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Reading:
 
 
 class Reader:
-    """Reads texts with the model in a GGUF file. Keeps the last reading: asking for it again costs nothing.
+    """Reads texts with the model in a GGUF file.
 
     Raises:
         GgufError: the file can not be used; the text says why.
@@ -78,19 +83,15 @@ class Reader:
         self.model = file.text("general.basename") if "general.basename" in file.facts else path.stem
         self.tokenizer = Tokenizer(file)
         self.llama = Llama(file)
-        self._last: Reading | None = None
 
     def read(self, source: TextSource, tick: Tick) -> Reading:
         """The reading of a text.
 
         Raises:
-            TooLong: more tokens than the context, and `source.keep` is "all".
+            TooLong: more tokens than the context, or than there is memory for, and `source.keep` is "all".
             TextError: the text is empty, or holds half a character.
             Interrupted: from `tick`, called between layers and blocks of rows.
         """
-        if self._last is not None and self._last.source == source:
-            return self._last
-        self._last = None  # before the new one is made: both at once may be more than there is memory for
         began = time.perf_counter()
         ids = self._ids(source, tick)
         pieces = tuple(self.tokenizer.piece(int(token)) for token in ids)
@@ -99,7 +100,7 @@ class Reader:
         heads = [
             facts for layer, (q, k) in enumerate(zip(seen.q, seen.k, strict=True)) for facts in look(layer, q, k, text, tick)
         ]
-        self._last = Reading(
+        return Reading(
             source=source,
             model=self.model,
             shape=self.llama.shape,
@@ -113,15 +114,19 @@ class Reader:
             rows_looked_at=len(text.rows),
             elapsed_s=time.perf_counter() - began,
         )
-        return self._last
 
     def _ids(self, source: TextSource, tick: Tick) -> NDArray[np.intp]:
         ids = self.tokenizer.encode(source.text, tick)
-        context = self.llama.shape.context
         if not ids:
             raise TextError("The text is empty: type at least one word.")
-        if len(ids) > context:
+        context, fitting = self.llama.shape.context, self._fitting()
+        most = min(context, fitting)
+        if len(ids) > most:
             if source.keep == "all":
-                raise TooLong(len(ids), context)
-            ids = ids[:context] if source.keep == "first" else ids[-context:]
+                raise TooLong(len(ids), most) if most == context else TooLong(len(ids), most, "there is memory for")
+            ids = ids[:most] if source.keep == "first" else ids[-most:]
         return np.array(ids, np.intp)
+
+    def _fitting(self) -> int:
+        """Tokens whose q, k and v fit into the memory that is free now; at least 1."""
+        return max(1, int(psutil.virtual_memory().available - RESERVE_BYTES) // self.llama.shape.held_bytes(1))
