@@ -37,6 +37,8 @@ class PowerLaw:
 
     factor: float
     exponent: float
+    from_n: float = 0.0
+    """Where the points begin that it was fitted to."""
 
     def at(self, n: float) -> float:
         return self.factor * math.pow(n, self.exponent)
@@ -64,7 +66,7 @@ def power_law(ns: Sequence[float], values: Sequence[float]) -> PowerLaw | None:
     xs, ys = [math.log(n) for n in ns[start:]], [math.log(value) for value in values[start:]]
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
     exponent = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / sum((x - mean_x) ** 2 for x in xs)
-    return PowerLaw(math.exp(mean_y - exponent * mean_x), exponent)
+    return PowerLaw(math.exp(mean_y - exponent * mean_x), exponent, ns[start])
 
 
 def crossing(one: Sequence[Sample], other: Sequence[Sample]) -> Crossing | None:
@@ -87,3 +89,9 @@ def crossing(one: Sequence[Sample], other: Sequence[Sample]) -> Crossing | None:
 
 def _apart(one: Sample, other: Sample) -> bool:
     return one.high < other.low or other.high < one.low
+
+
+def rounded_n(n: float) -> int:
+    """To three digits: a crossover between measured points is not known better."""
+    digits: int = 10 ** max(0, len(str(int(n))) - 3)
+    return round(n / digits) * digits
