@@ -66,6 +66,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     show_predicted: bool = True
     show_measured: bool = True
     show_fit: bool = False
+    show_memory: bool = True
+    """The Scaling page's lower plot."""
+    fits_budget: float = 0.0
+    """Bytes that "What fits" on the Memory page plans with; 0: what is free now."""
     memory_bars: Literal["log", "card"] = "log"
     sweep_low: int = 256
     sweep_high: int = 16384
