@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
 
+from attnscope.map_view import View, in_kilo, positions
 from attnscope.plots.map_layout import Box
-from attnscope.plots.map_view import View, in_kilo, positions
 from attnscope.theme import Theme, font
 from attnscope.token_text import short
 

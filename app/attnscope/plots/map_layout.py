@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from attnscope.plots.map_view import snapped_side
+from attnscope.map_view import snapped_side
 
 HEADER = 36
 GAP = 20
 TOKEN_GAP = 32
 RIGHT = 16
 TRACE_ABOVE = 8
-LONG_LEFT = 60
-LONG_BELOW = 44
+LONG_LEFT = 60.0
+LONG_BELOW = 44.0
 GUTTER_BAR = 48
 GUTTER_AHEAD = 10
 GUTTER_NUMBER = 44
 LEAST_SIDE = 48
+SMALL = 64
+"""Tokens up to which a row is high enough for a bar of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,10 @@ class Needs:
     """Pixels for the key axis."""
     trace: float = 0.0
     """Height of the trace, 0 for none."""
-    cells: int = 0
-    """Cells of the picture across at Fit, 0 while not known."""
+    seq_len: int = 0
+    """Weights on a side of the map, 0 while not known."""
+    factor: int = 1
+    """Weights that a pixel of the picture of all of the map pools along one side."""
     gap: float = GAP
     ratio: float = 1.0
     """Device pixels a logical pixel."""
@@ -86,11 +91,17 @@ def lay_out(width: float, height: float, needs: Needs) -> tuple[Place, ...]:
     side_across = (width - needs.left - RIGHT - needs.gap * (across - 1) - sum(gutters)) / across
     side_down = (height - down * HEADER - trace - needs.below) / down
     device_side = int(max(min(side_across, side_down), LEAST_SIDE) * needs.ratio)
-    side = snapped_side(device_side, needs.cells) / needs.ratio
+    side = snapped_side(device_side, _cells(needs, device_side)) / needs.ratio
     used = needs.left + RIGHT + needs.gap * (across - 1) + sum(gutters) + side * across
     start = max(0, int((width - used) / 2)) + needs.left
     lefts = [start + column * (side + needs.gap) + sum(gutters[:column]) for column in range(across)]
     return tuple(_place(index, count, across, lefts, side, needs) for index in range(count))
+
+
+def _cells(needs: Needs, device_side: int) -> int:
+    """Cells across when all of the map is shown, none smaller than a device pixel."""
+    pixels = math.ceil(needs.seq_len / needs.factor)
+    return math.ceil(pixels / max(1, math.ceil(pixels / device_side)))
 
 
 def _gutter_width(needs: Needs, column: int, across: int) -> float:

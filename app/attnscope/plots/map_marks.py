@@ -9,10 +9,10 @@ from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen
 
 from attnscope.looks import Look, Tokens
+from attnscope.map_view import View, whole
 from attnscope.marks import line_pen
 from attnscope.plots.map_layout import Box
 from attnscope.plots.map_picture import Area, CodeImage
-from attnscope.plots.map_view import View, whole
 from attnscope.theme import font, icon
 
 GRID_CELL = 16
@@ -156,12 +156,7 @@ def paint_chip(painter: QPainter, corner: QPointF, text: str, tokens: Tokens, ic
 def paint_cut_bars(
     painter: QPainter, gutter: Box, view: View, cut: dict[int, float], chosen: int, look: Look, tokens: Tokens
 ) -> None:
-    """A bar for each row: how much of the full softmax's mass the restriction cuts; the number at the chosen row.
-
-    Args:
-        cut: share of each row, 0 to 1, by query.
-        chosen: the query whose number is written, -1 for none.
-    """
+    """A bar for each row with the share of the full softmax's mass that is cut (0 to 1, by query); the number at `chosen`."""
     size = gutter.height / (view[1] - view[0])
     painter.setFont(font("tick"))
     painter.setPen(QColor(tokens.text2))

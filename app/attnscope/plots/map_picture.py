@@ -11,8 +11,8 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QImage, QPainter, QPen, QPixmap
 
 from attnscope.looks import ColourMap, Tokens, colour_table
+from attnscope.map_view import View
 from attnscope.plots.map_layout import Box
-from attnscope.plots.map_view import View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,8 +8,8 @@ from attnscope_engine.protocol import Array
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPainterPath, QPen
 
+from attnscope.map_view import View
 from attnscope.plots.map_layout import Box
-from attnscope.plots.map_view import View
 from attnscope.theme import Theme, font
 
 LOW_EXPONENT, HIGH_EXPONENT = -5.0, 0.0

@@ -1,0 +1,312 @@
+"""What the map page has to show, worked out of a state: panels, pictures, the row that is read. Pure: no Qt.
+
+A picture is kept while a newer one is on its way. It is stale when it is of another subject (n, head, parameters) than
+the one wanted now, and merely coarse when it is of the same subject in another rectangle.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+from attnscope_engine import catalogue
+from attnscope_engine.protocol import (
+    Choice,
+    DrawMap,
+    FileSource,
+    MapDrawn,
+    Picture,
+    ReadRow,
+    Refusal,
+    Row,
+    RowRead,
+    Source,
+    SyntheticSource,
+    TextSource,
+)
+
+from attnscope.map_view import View, clamped
+from attnscope.predictions import predict
+from attnscope.quantities import count
+from attnscope.requests import map_panels, wanted
+from attnscope.state import Answer, State, map_seq_len, shown_cell, text_read
+from attnscope.token_text import readable
+
+SHORT = 64
+"""Texts of at most this many tokens have the sentence strip and the heads under the map; longer maps have traces."""
+CHOOSE = "Choose a variant on the left."
+STARTING = "The engine is starting."
+GAVE_UP = "The engine has stopped."
+
+_KINDS = {"gaussian": "Gaussian", "local": "local", "needle": "needles", "induction": "repeats"}
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One variant on the map, or the difference of the first two."""
+
+    variant: str
+    title: str
+    summary: str
+    """Its parameters in a few words; empty when it has none."""
+    choice: Choice
+    picture: Picture | None = None
+    job: DrawMap | None = None
+    """The request that `picture` answers."""
+    stale: str = ""
+    """What the picture is of, when that is no longer what is wanted."""
+    refusal: Refusal | None = None
+    row: Row | None = None
+    """The weights of the row that is read; None while they are on their way."""
+    row_column: int = -1
+    """The key round which `row.patch` lies."""
+
+    @property
+    def drop(self) -> float | None:
+        """Mean over the rows of the mass that is cut, 0 to 1; None for a variant that cuts nothing."""
+        cut = mass_cut(self.picture) if self.picture else ()
+        return math.fsum(cut) / len(cut) if cut else None
+
+    def weight(self, column: int) -> float | None:
+        """Weight of a key in the row that is read: NaN when masked, None while not known."""
+        if self.row is None or not 0 <= column < self.row.weights.shape[0]:
+            return None
+        return float(memoryview(self.row.weights.data).cast("f")[column])
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Words in place of the maps, with at most two ways out."""
+
+    text: str
+    sources: tuple[tuple[str, Source], ...] = ()
+    """(button text, the source that it sets)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything that the canvas paints."""
+
+    panels: tuple[Panel, ...] = ()
+    seq_len: int = 0
+    """Tokens on a side of the pictures shown (not of those wanted); 0 while not known."""
+    view: View = (0, 1, 0, 1)
+    fitted: bool = True
+    """All of the map is in the view."""
+    tokens: tuple[str, ...] = ()
+    cell: tuple[int, int] | None = None
+    """Query and key that are read."""
+    fixed: bool = False
+    hovered: bool = False
+    head: str = ""
+    """Such as "layer 13, head 8", for the model's own maps."""
+    message: Message | None = None
+    waiting: str = ""
+    """Why there is no picture yet."""
+    causal: bool = True
+
+    @property
+    def short(self) -> bool:
+        return 0 < len(self.tokens) <= SHORT
+
+    def link(self, column: int | None = None) -> str:
+        """Query → key by their tokens, of the cell that is read or of another key of its row; empty without tokens."""
+        if not self.tokens or self.cell is None:
+            return ""
+        row, own = self.cell
+        key = own if column is None else column
+        if not (row < len(self.tokens) and key < len(self.tokens)):
+            return ""
+        return f"{readable(self.tokens[row])} → {readable(self.tokens[key])}"
+
+
+def mass_cut(picture: Picture) -> tuple[float, ...]:
+    """Mass that each row of the picture loses to the restriction; empty for a variant that loses none by design."""
+    if picture.mass_cut is None:
+        return ()
+    return tuple(memoryview(picture.mass_cut.data).cast("f"))
+
+
+def scene_of(state: State) -> Scene:
+    """What to paint for this state."""
+    choices = map_panels(state.settings)
+    if not choices:
+        return Scene(message=Message(CHOOSE))
+    jobs = wanted(state)
+    want = jobs.get("map")
+    want = want if isinstance(want, DrawMap) else None
+    message = _message(state, want)
+    if message:
+        return Scene(message=message)
+    drawn = _drawn(state)
+    if isinstance(state.settings.source, TextSource) and not map_seq_len(state):
+        drawn = None  # a map of another text has other tokens on its axes
+    seq_len = drawn.seq_len if drawn else map_seq_len(state)
+    read = text_read(state)
+    view = state.settings.view
+    head = f"layer {want.layer}, head {want.head}" if want and not isinstance(state.settings.source, SyntheticSource) else ""
+    return Scene(
+        panels=_panels(state, choices, want, jobs.get("row"), drawn),
+        seq_len=seq_len,
+        view=clamped(view, max(seq_len, 1)),
+        fitted=view is None or clamped(view, max(seq_len, 1)) == (0, seq_len, 0, seq_len),
+        tokens=read.tokens if read else (),
+        cell=shown_cell(state) if seq_len else None,
+        fixed=state.settings.row >= 0,
+        hovered=state.live.hover is not None,
+        head=head,
+        waiting=_waiting(state, drawn),
+        causal=state.settings.workload.causal,
+    )
+
+
+def _drawn(state: State) -> MapDrawn | None:
+    answer = state.live.answers.get("map")
+    return answer.payload if answer and isinstance(answer.payload, MapDrawn) else None
+
+
+def _waiting(state: State, drawn: MapDrawn | None) -> str:
+    if drawn:
+        return ""
+    return {"starting": STARTING, "restarting": STARTING, "gave_up": GAVE_UP, "stopped": GAVE_UP}.get(state.live.phase, "")
+
+
+def _message(state: State, want: DrawMap | None) -> Message | None:
+    """Words for a source that can not be shown at all."""
+    source = state.settings.source
+    text = state.live.answers.get("text")
+    if isinstance(source, TextSource) and text and getattr(text.job, "source", None) == source and text.payload is None:
+        return _why(text, source)
+    answer = state.live.answers.get("map")
+    if answer and answer.payload is None and want is not None and answer.job == want:
+        return _why(answer, source)
+    return None
+
+
+def _why(answer: Answer, source: Source) -> Message | None:
+    if answer.refusal:
+        refusal = answer.refusal
+        if refusal.reason == "too_long" and isinstance(source, TextSource) and refusal.largest_seq_len:
+            most = count(refusal.largest_seq_len)
+            ways = tuple((f"Use the {keep} {most}", msgspec.structs.replace(source, keep=keep)) for keep in ("first", "last"))
+            return Message(refusal.text, ways)
+        return Message(refusal.text)
+    return Message(answer.failure.text) if answer.failure else None
+
+
+def _panels(
+    state: State, choices: tuple[Choice, ...], want: DrawMap | None, row_job: object, drawn: MapDrawn | None
+) -> tuple[Panel, ...]:
+    if state.settings.compare == "difference" and len(choices) >= 2:
+        return (_difference(choices, want, drawn),)
+    refusals = _refusals(state)
+    row_answer = state.live.answers.get("row")
+    read = row_answer.payload if row_answer and isinstance(row_answer.payload, RowRead) else None
+    return tuple(_panel(choice, want, drawn, row_job, read, refusals.get(choice.variant)) for choice in choices)
+
+
+def _refusals(state: State) -> dict[str, Refusal]:
+    """What does not fit at the slider's n. Only a synthetic map has that n; the others are as long as their source."""
+    if not isinstance(state.settings.source, SyntheticSource):
+        return {}
+    return {name: found.refusal for name, found in predict(state).items() if found.refusal}
+
+
+def _panel(
+    choice: Choice, want: DrawMap | None, drawn: MapDrawn | None, row_job: object, read: RowRead | None, refusal: Refusal | None
+) -> Panel:
+    variant = catalogue.find(choice.variant)
+    picture, stale = None, ""
+    if drawn and not drawn.job.difference:
+        index = _index(drawn.job.panels, choice.variant)
+        if index is not None and index < len(drawn.pictures):
+            picture = drawn.pictures[index]
+            stale = _stale(drawn.job, want, drawn.job.panels[index], choice)
+    row, column = _row(choice, row_job, read)
+    return Panel(
+        variant=choice.variant,
+        title=variant.title,
+        summary=_summary(choice),
+        choice=choice,
+        picture=picture,
+        job=drawn.job if drawn and picture else None,
+        stale=stale,
+        refusal=refusal or (picture.refusal if picture and not stale else None),
+        row=row,
+        row_column=column,
+    )
+
+
+def _difference(choices: tuple[Choice, ...], want: DrawMap | None, drawn: MapDrawn | None) -> Panel:
+    titles = [catalogue.find(choice.variant).title for choice in choices[:2]]
+    panel = Panel(choices[0].variant, "A − B", f"{titles[0]} − {titles[1]}", choices[0])
+    if drawn is None or not drawn.job.difference or not drawn.pictures:
+        return panel
+    stale = "" if want is None or same_subject(drawn.job, want) else _words(drawn.job, want, choices[0], choices[0])
+    refusal = drawn.pictures[0].refusal
+    return Panel(choices[0].variant, "A − B", panel.summary, choices[0], drawn.pictures[0], drawn.job, stale, refusal)
+
+
+def _index(panels: tuple[Choice, ...], variant: str) -> int | None:
+    return next((index for index, choice in enumerate(panels) if choice.variant == variant), None)
+
+
+def _summary(choice: Choice) -> str:
+    variant = catalogue.find(choice.variant)
+    return variant.summary(variant.parse(choice.params)) if variant.fields() else ""
+
+
+def _row(choice: Choice, row_job: object, read: RowRead | None) -> tuple[Row | None, int]:
+    """The row's weights if they answer what is wanted now; any key of the same row does."""
+    if read is None or not isinstance(row_job, ReadRow):
+        return None, -1
+    had = read.job
+    if (had.source, had.workload, had.layer, had.head, had.row) != _row_subject(row_job) or choice not in had.panels:
+        return None, -1
+    index = had.panels.index(choice)
+    return (read.rows[index], had.column) if index < len(read.rows) else (None, -1)
+
+
+def _row_subject(job: ReadRow) -> tuple[object, ...]:
+    return job.source, job.workload, job.layer, job.head, job.row
+
+
+def same_subject(one: DrawMap, other: DrawMap) -> bool:
+    """True when the two differ at most in the rectangle, how coarse it is, and which variants are beside each other."""
+    return _subject(one) == _subject(other)
+
+
+def _subject(job: DrawMap) -> DrawMap:
+    """The request without what may differ between a coarse picture and the exact one, and without its panels."""
+    return msgspec.structs.replace(job, rows=(0, 1), columns=(0, 1), factor=1, panels=(), scale="log")
+
+
+def _stale(had: DrawMap, want: DrawMap | None, had_choice: Choice, choice: Choice) -> str:
+    if want is None or (same_subject(had, want) and had_choice == choice):
+        return ""
+    return _words(had, want, had_choice, choice)
+
+
+def _words(had: DrawMap, want: DrawMap, had_choice: Choice, choice: Choice) -> str:
+    """What an older picture is of, in the word that tells it from the wanted one."""
+    if had.source != want.source:
+        return _source_words(had.source, want.source)
+    if had.workload.seq_len != want.workload.seq_len:
+        return f"n = {count(had.workload.seq_len)}"
+    if (had.layer, had.head) != (want.layer, want.head):
+        return f"layer {had.layer}, head {had.head}"
+    if had_choice != choice:
+        return _summary(had_choice) or "before"
+    if had.workload.causal != want.workload.causal:
+        return "causal" if had.workload.causal else "full"
+    if had.pool != want.pool:
+        return f"pool {had.pool}"
+    return "before"
+
+
+def _source_words(had: Source, want: Source) -> str:
+    if isinstance(had, SyntheticSource):
+        same_kind = isinstance(want, SyntheticSource) and want.kind == had.kind
+        return f"seed {had.seed}" if same_kind else f"synthetic, {_KINDS[had.kind]}"
+    return "the file before" if isinstance(had, FileSource) else "the text before"

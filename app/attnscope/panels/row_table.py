@@ -1,0 +1,145 @@
+"""The numbers of the row that is read, one column a variant, under the swatches of the panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from attnscope_engine.protocol import Row
+from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from attnscope.looks import look
+from attnscope.map_feed import MapFeed
+from attnscope.map_scene import Panel, Scene
+from attnscope.marks import draw_swatch
+from attnscope.quantities import MINUS, NOTHING, count, three_digits, weight
+from attnscope.theme import Theme, font
+from attnscope.token_text import readable
+
+LINE = 20
+UNIT = 46
+COLUMN = 86
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One line of the table."""
+
+    name: str
+    short: str
+    unit: str
+    of: Callable[[Row], str]
+
+
+def _error(row: Row) -> str:
+    difference = abs(row.row_sum - 1.0)
+    return "0" if difference == 0 else f"{difference:.0e}".replace("e-0", "e-").replace("-", MINUS)
+
+
+def _tokens(value: float) -> str:
+    return three_digits(value) if abs(value) < 9999 else count(round(value))
+
+
+QUANTITIES = (
+    Quantity("entropy of the row", "entropy, bits", "bits", lambda row: three_digits(row.entropy_bits)),
+    Quantity("effective support", "support, keys", "keys", lambda row: _tokens(row.support)),
+    Quantity("mass on the sink", "sink mass", "", lambda row: weight(row.sink)),
+    Quantity("mean distance", "distance", "tokens", lambda row: _tokens(row.distance)),
+    Quantity("mass cut", "mass cut", "", lambda row: weight(row.mass_cut)),
+    Quantity("row sum, error", "row-sum error", "", _error),
+)
+LONG_LINES = 5
+"""Lines of the table beside the loupe: what is left out there, the row sum, is in the table for short texts."""
+
+
+class RowTable(QWidget):
+    """Entropy, support, sink, distance and cut of the row, for each panel.
+
+    Args:
+        full: all lines with a title, as beside the heads; else the lines that fit beside the loupe, with units.
+    """
+
+    def __init__(self, theme: Theme, feed: MapFeed, *, full: bool, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._theme, self._feed, self._full = theme, feed, full
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setMinimumWidth(220)
+        self.setAccessibleName("Numbers of this row")
+        feed.changed.connect(self._scene_changed)
+        theme.changed.connect(self.update)
+
+    def sizeHint(self) -> QSize:
+        return QSize(380, 24 + LINE * (len(QUANTITIES) if self._full else LONG_LINES))
+
+    def _scene_changed(self, old: Scene, new: Scene) -> None:
+        if old.cell == new.cell and [panel.row for panel in old.panels] == [panel.row for panel in new.panels]:
+            return
+        self.setAccessibleDescription(self.words())
+        self.update()
+
+    def words(self) -> str:
+        """The table in words."""
+        panels = [panel for panel in self._feed.scene.panels if panel.row]
+        return "; ".join(
+            f"{panel.title}: " + ", ".join(f"{each.name} {each.of(panel.row)}" for each in QUANTITIES if panel.row)
+            for panel in panels
+        )
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        painter = QPainter(self)
+        scene, tokens = self._feed.scene, self._theme.tokens
+        panels = [panel for panel in scene.panels if panel.title != "A − B"]
+        unit = 0 if self._full else UNIT
+        column = min(COLUMN, (self.width() - 112 - unit) / max(len(panels), 1))
+        right = self.width() - 12 - unit
+        painter.setFont(font("heading" if self._full else "tick"))
+        painter.setPen(QColor(tokens.text1 if self._full else tokens.text2))
+        painter.drawText(QRectF(12, 6, right - column * len(panels) - 12, 18), Qt.AlignmentFlag.AlignVCenter, self._title(scene))
+        for index, panel in enumerate(panels):
+            edge = right - column * (len(panels) - 1 - index)
+            self._paint_column(painter, panel, edge, column)
+        self._paint_names(painter, right)
+        painter.end()
+
+    def _title(self, scene: Scene) -> str:
+        if not self._full:
+            return "this row"
+        if scene.cell and scene.tokens and scene.cell[0] < len(scene.tokens):
+            return f"Row of {readable(scene.tokens[scene.cell[0]])}"
+        return "This row"
+
+    def _lines(self) -> tuple[Quantity, ...]:
+        most = max(1, (self.height() - 26) // LINE)
+        wanted = QUANTITIES if self._full else QUANTITIES[:LONG_LINES]
+        return wanted[:most]
+
+    def _paint_names(self, painter: QPainter, right: float) -> None:
+        tokens = self._theme.tokens
+        for index, quantity in enumerate(self._lines()):
+            y = 26 + index * LINE
+            painter.setFont(font("label"))
+            painter.setPen(QColor(tokens.text2))
+            name = quantity.short if self._full else quantity.name
+            painter.drawText(QRectF(12, y, 140, LINE), Qt.AlignmentFlag.AlignVCenter, name)
+            if not self._full and quantity.unit:
+                painter.setFont(font("tick"))
+                painter.setPen(QColor(tokens.text3))
+                painter.drawText(QRectF(right + 6, y, UNIT, LINE), Qt.AlignmentFlag.AlignVCenter, quantity.unit)
+
+    def _paint_column(self, painter: QPainter, panel: Panel, edge: float, width: float) -> None:
+        tokens = self._theme.tokens
+        metrics = QFontMetricsF(font("tick"))
+        title = metrics.elidedText(panel.title, Qt.TextElideMode.ElideRight, width - 36)
+        text_width = metrics.horizontalAdvance(title)
+        draw_swatch(painter, QRectF(edge - text_width - 34, 8, 26, 14), look(panel.variant), tokens)
+        painter.setFont(font("tick"))
+        painter.setPen(QColor(tokens.text2))
+        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        painter.drawText(QRectF(edge - text_width - 2, 6, text_width + 2, 18), right, title)
+        painter.setFont(font("number"))
+        painter.setPen(QColor(tokens.text1))
+        for index, quantity in enumerate(self._lines()):
+            value = quantity.of(panel.row) if panel.row else NOTHING
+            painter.drawText(QRectF(edge - width, 26 + index * LINE, width, LINE), right, value)

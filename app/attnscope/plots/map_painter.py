@@ -1,0 +1,267 @@
+"""Paints a scene into its places: the pictures and what stands still over them, then what follows the hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attnscope_engine.protocol import DrawMap, Picture
+from PySide6.QtCore import QPointF, QRectF, Qt
+from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
+
+from attnscope.looks import ColourMap, Tokens, look
+from attnscope.map_scene import Panel, Scene, mass_cut, same_subject
+from attnscope.map_view import View
+from attnscope.marks import draw_swatch
+from attnscope.plots import map_marks as marks
+from attnscope.plots.map_axes import AxisText, paint_key_axis, paint_query_axis
+from attnscope.plots.map_layout import HEADER, Box, Needs, Place
+from attnscope.plots.map_picture import Area, CodeImage, coarser, paint_ground, paint_rings
+from attnscope.plots.map_trace import paint_trace, paint_trace_axis
+from attnscope.quantities import count, weight
+from attnscope.theme import Theme, font
+
+STALE = 0.4
+"""Opacity of a picture of something else than what is wanted now."""
+RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One picture and the cells that it covers."""
+
+    image: CodeImage
+    area: Area
+    job: DrawMap
+
+    def covers(self, view: View) -> bool:
+        rows, columns = self.job.rows, self.job.columns
+        return rows[0] <= view[0] and view[1] <= rows[1] and columns[0] <= view[2] and view[3] <= columns[1]
+
+
+class Drawings:
+    """The pictures of the panels as images, made once each, and of every panel the last one of all of its map."""
+
+    def __init__(self) -> None:
+        self._images: dict[int, CodeImage] = {}
+        self._whole: dict[str, Drawing] = {}
+
+    def forget(self) -> None:
+        """Throws all images away: the theme or the colours have changed."""
+        self._images.clear()
+        self._whole.clear()
+
+    def keep(self, scene: Scene) -> None:
+        """Lets go of images that no panel shows any more."""
+        shown = {id(panel.picture) for panel in scene.panels} | {id(each.image.picture) for each in self._whole.values()}
+        self._images = {key: image for key, image in self._images.items() if key in shown}
+
+    def of(self, panel: Panel, colours: ColourMap, tokens: Tokens) -> Drawing | None:
+        """The panel's picture; None while there is none."""
+        if panel.picture is None or panel.job is None or not panel.picture.codes.data:
+            return None
+        drawing = Drawing(self._image(panel.picture, panel.job, colours, tokens), area_of(panel.job), panel.job)
+        if drawing.covers((0, panel.job.workload.seq_len, 0, panel.job.workload.seq_len)):
+            self._whole[panel.title] = drawing
+        return drawing
+
+    def whole(self, panel: Panel) -> Drawing | None:
+        """The last picture of all of the panel's map, if it is of the same subject."""
+        found = self._whole.get(panel.title)
+        if found is None or panel.job is None or panel.choice not in found.job.panels:
+            return None
+        return found if same_subject(found.job, panel.job) else None
+
+    def _image(self, picture: Picture, job: DrawMap, colours: ColourMap, tokens: Tokens) -> CodeImage:
+        found = self._images.get(id(picture))
+        if found is None or found.picture is not picture:
+            found = CodeImage(picture, "signed" if picture.signed else colours, tokens, mean=job.pool == "mean")
+            self._images[id(picture)] = found
+        return found
+
+
+def area_of(job: DrawMap) -> Area:
+    return Area(job.rows[0], job.columns[0], job.factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """What every painting function here needs."""
+
+    scene: Scene
+    theme: Theme
+    needs: Needs
+    colours: ColourMap
+    drawings: Drawings
+    dimmed: bool
+    """Stale pictures have been stale long enough to be said so."""
+
+
+def paint_panel(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -> None:
+    """All that does not follow the pointer."""
+    tokens, view = canvas.theme.tokens, canvas.scene.view
+    drawing = None if panel.refusal else canvas.drawings.of(panel, canvas.colours, tokens)
+    _paint_header(painter, canvas, panel, place, drawing)
+    if panel.refusal:
+        return
+    paint_ground(painter, place.map, tokens)
+    if drawing:
+        stale = bool(panel.stale) and canvas.dimmed
+        _paint_pictures(painter, canvas, panel, place.map, drawing, stale=stale)
+        _paint_over_picture(painter, canvas, panel, place, drawing, stale=stale)
+    elif canvas.scene.waiting:
+        marks.paint_sentence(painter, place.map, canvas.scene.waiting, tokens, font("label"))
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.setPen(QPen(QColor(tokens.line), 1))
+    box = place.map
+    painter.drawRect(QRectF(box.x - 0.5, box.y - 0.5, box.width + 1, box.height + 1))
+    if drawing and place.first and place.map.y <= HEADER + 1 and not canvas.scene.fitted:
+        whole = canvas.drawings.whole(panel)
+        if whole and box.width >= 3 * marks.MINIMAP:
+            spot = marks.minimap_box(box, view, causal=canvas.scene.causal)
+            marks.paint_minimap(painter, spot, whole.image, whole.area, view, canvas.scene.seq_len, tokens)
+
+
+def _paint_pictures(painter: QPainter, canvas: Canvas, panel: Panel, box: Box, drawing: Drawing, *, stale: bool) -> None:
+    painter.save()
+    painter.setOpacity(STALE if stale else 1.0)
+    if not drawing.covers(canvas.scene.view):
+        whole = canvas.drawings.whole(panel)
+        if whole:
+            whole.image.paint(painter, whole.area, canvas.scene.view, box)
+    drawing.image.paint(painter, drawing.area, canvas.scene.view, box)
+    painter.restore()
+
+
+def _paint_over_picture(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, drawing: Drawing, *, stale: bool) -> None:
+    scene, tokens, box = canvas.scene, canvas.theme.tokens, place.map
+    marks.paint_grid(painter, box, scene.view, tokens)
+    chunk = panel.choice.params.get("chunk_size") if panel.variant == "chunked" else None
+    if isinstance(chunk, int) and not stale and not drawing.job.difference:
+        marks.paint_chunk_borders(painter, box, scene.view, chunk, look(panel.variant), tokens)
+    for text, top in (("masked: key after query", True), (_outside(panel), False)):
+        if text and not stale:
+            marks.paint_masked_label(painter, drawing.image, drawing.area, scene.view, box, text, tokens, top=top)
+    paint_rings(painter, drawing.image.picture, scene.view, box)
+    corner = QPointF(box.x + 8, box.y + 8)
+    if stale:
+        corner.setY(marks.paint_chip(painter, corner, panel.stale, tokens, "clock").bottom() + 4)
+    picture = drawing.image.picture
+    if picture.nan_count or picture.inf_count:
+        marks.paint_chip(painter, corner, f"{count(picture.nan_count)} NaN, {count(picture.inf_count)} Inf", tokens, "warn")
+
+
+def _outside(panel: Panel) -> str:
+    return {"sliding_window": "masked: outside the window", "chunked": "masked: another chunk"}.get(panel.variant, "")
+
+
+def _paint_header(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, drawing: Drawing | None) -> None:
+    tokens, header = canvas.theme.tokens, place.header
+    x, top, height = header.x, header.y + 9, 20.0
+    if panel.title != "A − B":
+        draw_swatch(painter, QRectF(x, top + 3, 32, 14), look(panel.variant), tokens)
+        x += 44
+    note = "refused before launch" if panel.refusal else _note(canvas, panel, place, drawing)
+    title = panel.title if panel.title != "A − B" else _difference_title(panel)
+    title_width = QFontMetricsF(font("body_medium")).horizontalAdvance(title)
+    painter.setFont(font("body_medium"))
+    painter.setPen(QColor(tokens.text1))
+    painter.drawText(QRectF(x, top, title_width + 2, height), Qt.AlignmentFlag.AlignVCenter, title)
+    x += title_width + 9
+    metrics = QFontMetricsF(font("label"))
+    painter.setFont(font("label"))
+    room = header.right - x
+    if panel.summary and metrics.horizontalAdvance(panel.summary) + metrics.horizontalAdvance(note) + 16 <= room:
+        painter.setPen(QColor(tokens.text2))
+        painter.drawText(QRectF(x, top, room, height), Qt.AlignmentFlag.AlignVCenter, panel.summary)
+        x += metrics.horizontalAdvance(panel.summary) + 12
+    painter.setPen(QColor(tokens.danger if panel.refusal else tokens.text2))
+    room = header.right - x
+    painter.drawText(QRectF(x, top, room, height), RIGHT, metrics.elidedText(note, Qt.TextElideMode.ElideRight, room))
+
+
+def _difference_title(panel: Panel) -> str:
+    return f"A − B, max |Δ| {weight(panel.picture.max_abs)}" if panel.picture else "A − B"
+
+
+def _note(canvas: Canvas, panel: Panel, place: Place, drawing: Drawing | None) -> str:
+    """Right of the header: which head, what is dropped, or how exact the picture is."""
+    scene = canvas.scene
+    if panel.drop is not None and panel.drop > 0:
+        return f"drops {panel.drop * 100:.0f} % of the mass, mean over rows"
+    if drawing is None or panel.stale:
+        return ""
+    if scene.head and scene.short:
+        return scene.head
+    ratio = canvas.needs.ratio
+    pixels = place.map.width / (scene.view[1] - scene.view[0]) * ratio
+    factor = drawing.area.factor
+    if not drawing.covers(scene.view) or (factor > 1 and factor * pixels > 1 + 1e-6):
+        return f"coarse · 1 px = {count(factor)} × {count(factor)} weights"
+    pooled = factor * coarser(factor, pixels)
+    exact = "exact" if pooled == 1 else f"exact · 1 px = {count(pooled)} × {count(pooled)} weights"
+    return f"{scene.head} · {exact}" if scene.head else exact
+
+
+def paint_hand(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, *, trace: bool) -> None:
+    """What follows the pointer: axes with the chosen query and key, trace, crosshair, the row's number of cut mass."""
+    scene, tokens = canvas.scene, canvas.theme.tokens
+    row, column = scene.cell or (-1, -1)
+    text = AxisText(scene.view, scene.tokens, row, column)
+    lowest = place.trace or place.map
+    if place.first:
+        paint_query_axis(painter, canvas.theme, place.map, text, canvas.needs.left)
+    if panel.refusal:
+        return
+    if place.last:
+        paint_key_axis(painter, canvas.theme, lowest, text, canvas.needs.below)
+    if place.trace and trace:
+        paint_panel_trace(painter, canvas, panel, place.trace, first=place.first)
+    if panel.picture is None:
+        return
+    cut = mass_cut(panel.picture)
+    if place.gutter and cut and panel.job:
+        by_row = {panel.job.rows[0] + index: share for index, share in enumerate(cut)}
+        marks.paint_cut_bars(painter, place.gutter, scene.view, by_row, row, look(panel.variant), tokens)
+    if scene.cell:
+        marks.paint_crosshair(painter, place.map, scene.view, scene.cell, tokens)
+        _paint_link(painter, canvas, panel, place)
+
+
+def paint_panel_trace(painter: QPainter, canvas: Canvas, panel: Panel, box: Box, *, first: bool) -> None:
+    """The trace of one panel's row with its words and the mark of the chosen key."""
+    scene, tokens = canvas.scene, canvas.theme.tokens
+    if scene.cell is None:
+        return
+    weights = panel.row.weights if panel.row else None
+    paint_trace(painter, canvas.theme, box, scene.view, weights, look(panel.variant).colour(tokens))
+    if first:
+        paint_trace_axis(painter, canvas.theme, box)
+    cell = marks.cell_rect(box, scene.view, *scene.cell)
+    marks.paint_column_markers(painter, box, cell.center().x(), tokens)
+    words = _trace_words(panel, scene, int(box.width))
+    painter.setFont(font("tick"))
+    painter.setPen(QColor(tokens.text2))
+    painter.drawText(QRectF(box.x, box.y + 5, box.width - 8, 14), RIGHT, words)
+
+
+def _trace_words(panel: Panel, scene: Scene, pixels: int) -> str:
+    assert scene.cell is not None
+    row, column = scene.cell
+    found = panel.weight(column)
+    if found is not None and found != found and column <= row:
+        where = {"sliding_window": "outside the window", "chunked": "in another chunk"}.get(panel.variant, "behind the mask")
+        return f"key {count(column)} lies {where}"
+    keys = -(-(scene.view[3] - scene.view[2]) // max(pixels, 1))
+    pooled = f", max of {count(keys)} keys a pixel" if keys > 1 else ""
+    return f"trace of query {count(row)}{pooled}"
+
+
+def _paint_link(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -> None:
+    scene = canvas.scene
+    assert scene.cell is not None
+    drawing = canvas.drawings.of(panel, canvas.colours, canvas.theme.tokens)
+    found, names = panel.weight(scene.cell[1]), scene.link()
+    if drawing is None or found is None or not names:
+        return
+    words = f"{names} {weight(found)}" if found == found else f"{names} {'cut' if scene.cell[1] <= scene.cell[0] else 'masked'}"
+    marks.paint_link_label(painter, drawing.image, drawing.area, scene.view, place.map, words, canvas.theme.tokens)

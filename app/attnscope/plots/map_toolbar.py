@@ -1,0 +1,267 @@
+"""The row above the map: what is looked at, how the panels are compared, how weights become colours."""
+
+from __future__ import annotations
+
+from attnscope_engine.protocol import FileSource, SyntheticSource, TextSource
+from PySide6.QtCore import QSignalBlocker, Qt, Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSpinBox, QWidget
+
+from attnscope.map_feed import MapFeed
+from attnscope.map_scene import Scene
+from attnscope.panels.segments import Segments
+from attnscope.requests import wanted
+from attnscope.state import SAMPLE_TEXT, State, shown_head, text_read
+from attnscope.store import Store
+from attnscope.theme import Theme, font
+
+HEIGHT = 38
+KINDS = (
+    ("needle", "Synthetic: sinks, band, needles"),
+    ("induction", "Synthetic: repeats"),
+    ("local", "Synthetic: local band"),
+    ("gaussian", "Synthetic: Gaussian"),
+)
+COLOURS = (("inferno", "Inferno"), ("cividis", "Cividis"), ("ink", "Ink"))
+MOST_HEADS = 4096
+
+
+class MapToolbar(QWidget):
+    """Reads and changes the settings that say what the map is of."""
+
+    action = Signal(str)
+    fit = Signal()
+
+    def __init__(self, store: Store, theme: Theme, feed: MapFeed, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._store, self._feed = store, feed
+        self._text = TextSource(SAMPLE_TEXT)
+        self.setProperty("ground", "panel")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.setFixedHeight(HEIGHT)
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(12, 0, 12, 0)
+        self._row.setSpacing(8)
+        self._captions: list[QLabel] = []
+        self._build_source(theme)
+        self._rule = QFrame()
+        self._rule.setProperty("hairline", True)
+        self._rule.setFixedSize(1, 20)
+        self._row.addWidget(self._rule)
+        self._build_view(theme)
+        store.changed.connect(self._store_changed)
+        feed.changed.connect(self._scene_changed)
+        self._show(store.state)
+
+    # ------------------------------------------------------------ building
+
+    def _build_source(self, theme: Theme) -> None:
+        self.source = QComboBox()
+        self.source.setFont(font("label"))
+        self.source.setAccessibleName("Source of the map")
+        self.source.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+        self.source.setToolTip("What the map is of: a text read by the model, seeded inputs, or your own Q and K")
+        self.source.addItem("Text · SmolLM2-135M", "text")
+        for kind, words in KINDS:
+            self.source.addItem(words, kind)
+        self.source.addItem("Q K from a file…", "file")
+        self.source.activated.connect(self._choose_source)
+        self._row.addWidget(self.source)
+        self.edit = QPushButton("Edit text")
+        self._dress(self.edit, theme, "text", "Type or paste the text whose attention is shown (Ctrl+T)")
+        self.edit.clicked.connect(lambda: self.action.emit("edit_text"))
+        self._row.addWidget(self.edit)
+        self.seed = self._number("seed", "Seed of the synthetic inputs", 2**31 - 1)
+        self.seed.valueChanged.connect(self._choose_seed)
+        self.layer = self._number("layer", "Layer of the model (L, Shift+L)", 1000)
+        self.head = self._number("head", "Head (H, Shift+H)", MOST_HEADS)
+        self.layer.valueChanged.connect(self._choose_head)
+        self.head.valueChanged.connect(self._choose_head)
+
+    def _build_view(self, theme: Theme) -> None:
+        self.compare = Segments("Compare", (("side", "Side by side"), ("difference", "A − B"), ("heads", "All heads")))
+        self.compare.chosen.connect(lambda value: self._store.update(compare=value))
+        self.compare.button("difference").setToolTip("Weights of the first panel less those of the second")
+        self._row.addWidget(self.compare)
+        self.pool_caption = self._caption("pool")
+        self.pool = Segments("Pool", (("max", "max"), ("mean", "mean")))
+        self.pool.setToolTip("What a pixel shows of its weights (P): the largest, so that no needle is lost, or their mean")
+        self.pool.chosen.connect(lambda value: self._store.update(pool=value))
+        self._row.addWidget(self.pool)
+        self._captions.append(self._caption("colour"))
+        self.colours = QComboBox()
+        self.colours.setFont(font("label"))
+        self.colours.setAccessibleName("Scale and colours")
+        self.colours.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+        for scale in ("linear", "log"):
+            for value, words in COLOURS:
+                self.colours.addItem(f"{scale} · {words}", (scale, value))
+        self.colours.insertSeparator(self.colours.count())
+        self.colours.addItem("scale by length", ("auto", ""))
+        self.colours.setToolTip("How weights become colours; by length: linear for short texts, logarithmic beyond")
+        self.colours.activated.connect(self._choose_colours)
+        self._row.addWidget(self.colours)
+        self._row.addStretch(1)
+        self.fit_button = QPushButton("Fit")
+        self._dress(self.fit_button, theme, "fit", "Show all of the map (0)")
+        self.fit_button.clicked.connect(self.fit)
+        self._row.addWidget(self.fit_button)
+
+    def _dress(self, button: QPushButton, theme: Theme, icon_name: str, tip: str) -> None:
+        button.setProperty("kind", "quiet")
+        button.setProperty("words", button.text())
+        button.setFont(font("label"))
+        button.setToolTip(tip)
+        button.setAccessibleName(button.text())
+        button.setFixedHeight(26)
+        theme.dress(button, icon_name)
+
+    def _caption(self, text: str) -> QLabel:
+        label = QLabel(text)
+        label.setFont(font("label"))
+        label.setProperty("role", "label")
+        self._row.addWidget(label)
+        return label
+
+    def _number(self, name: str, tip: str, most: int) -> QSpinBox:
+        caption = self._caption(name)
+        field = QSpinBox()
+        field.setRange(0, most)
+        field.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
+        field.setKeyboardTracking(False)
+        field.setFont(font("number"))
+        field.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        field.setFixedHeight(24)
+        field.setAccessibleName(name.capitalize())
+        field.setToolTip(tip)
+        caption.setBuddy(field)
+        field.setProperty("caption", caption)
+        self._row.addWidget(field)
+        return field
+
+    # ------------------------------------------------------------ the hand
+
+    def _choose_source(self, index: int) -> None:
+        value = self.source.itemData(index)
+        if value == "file":
+            self._show(self._store.state)
+            self.action.emit("open_session")
+            return
+        old = self._store.state.settings.source
+        if isinstance(old, TextSource):
+            self._text = old
+        seed = old.seed if isinstance(old, SyntheticSource) else 3
+        source = self._text if value == "text" else SyntheticSource(value, seed)
+        if source != old:
+            self._store.update(source=source, view=None, row=-1, column=-1, layer=-1, head=-1)
+
+    def _choose_seed(self, seed: int) -> None:
+        source = self._store.state.settings.source
+        if isinstance(source, SyntheticSource):
+            self._store.update(source=SyntheticSource(source.kind, seed))
+
+    def _choose_head(self) -> None:
+        self._store.update(layer=self.layer.value(), head=self.head.value())
+
+    def _choose_colours(self, index: int) -> None:
+        scale, colours = self.colours.itemData(index)
+        if scale == "auto":
+            self._store.update(scale="auto")
+        else:
+            self._store.update(scale=scale, colours=colours)
+
+    # ------------------------------------------------------------ what is shown
+
+    def _store_changed(self, old: State, new: State) -> None:
+        settings = ("source", "compare", "pool", "colours", "scale", "layer", "head", "view", "checked", "page")
+        same = all(getattr(old.settings, name) == getattr(new.settings, name) for name in settings)
+        shape = (old.settings.workload.num_heads, old.settings.workload.layers)
+        if not same or shape != (new.settings.workload.num_heads, new.settings.workload.layers):
+            self._show(new)
+
+    def _scene_changed(self, old: Scene, new: Scene) -> None:
+        if old.seq_len != new.seq_len or old.tokens != new.tokens or old.head != new.head:
+            self._show(self._store.state)
+
+    def _show(self, state: State) -> None:
+        settings, source = state.settings, state.settings.source
+        text, synthetic = isinstance(source, TextSource), isinstance(source, SyntheticSource)
+        kind = "text" if text else source.kind if isinstance(source, SyntheticSource) else "file"
+        with QSignalBlocker(self.source):
+            self.source.setCurrentIndex(self.source.findData(kind))
+            place = self.source.findData("file")
+            name = source.path.replace("\\", "/").rpartition("/")[2] if isinstance(source, FileSource) else ""
+            self.source.setItemText(place, f"Q K · {name[:28]}" if name else "Q K from a file…")
+        self.edit.setVisible(text)
+        _show_field(self.seed, synthetic)
+        _show_field(self.layer, text)
+        if isinstance(source, SyntheticSource):
+            _set(self.seed, source.seed, 2**31 - 1, "")
+        self._show_head(state)
+        self.compare.set_value(settings.compare)
+        several = len(settings.checked) >= 2
+        difference = self.compare.button("difference")
+        difference.setEnabled(several or settings.compare == "difference")
+        difference.setToolTip(
+            "Weights of the first panel less those of the second" if several else "A − B is off: it needs two variants."
+        )
+        self.pool.set_value(settings.pool)
+        pooled = not (text and self._feed.scene.short)
+        self.pool.setVisible(pooled)
+        self.pool_caption.setProperty("wanted", pooled)
+        self._show_colours(state)
+        self.fit_button.setEnabled(settings.view is not None)
+        self.fit_button.setToolTip("Show all of the map (0)" if settings.view else "Fit is off: all of the map is shown.")
+        self._narrow()
+
+    def _show_head(self, state: State) -> None:
+        read, workload = text_read(state), state.settings.workload
+        layer, head = shown_head(state)
+        if isinstance(state.settings.source, FileSource):
+            _set(self.head, head, MOST_HEADS - 1, "")
+            return
+        layers, heads = (read.layers, read.num_heads) if read else (workload.layers, workload.num_heads)
+        _set(self.layer, layer, layers - 1, f" / {layers}")
+        _set(self.head, head, heads - 1, f" / {heads}")
+
+    def _show_colours(self, state: State) -> None:
+        job = wanted(state).get("map") if state.settings.scale == "auto" else None
+        scale = getattr(job, "scale", None) or (state.settings.scale if state.settings.scale != "auto" else "linear")
+        index = next(
+            index for index in range(self.colours.count()) if self.colours.itemData(index) == (scale, state.settings.colours)
+        )
+        with QSignalBlocker(self.colours):
+            self.colours.setCurrentIndex(index)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._narrow()
+
+    def _narrow(self) -> None:
+        """Captions go first, then the words of buttons."""
+        for captions, words in ((True, True), (False, True), (False, False)):
+            for label in self._captions:
+                label.setVisible(captions)
+            self.pool_caption.setVisible(captions and bool(self.pool_caption.property("wanted")))
+            for button in (self.edit, self.fit_button):
+                button.setText(button.property("words") if words else "")
+            self._row.invalidate()
+            if self._row.minimumSize().width() <= self.width():
+                return
+
+
+def _show_field(field: QSpinBox, visible: bool) -> None:
+    field.setVisible(visible)
+    caption = field.property("caption")
+    if isinstance(caption, QLabel):
+        caption.setVisible(visible)
+
+
+def _set(field: QSpinBox, value: int, most: int, suffix: str) -> None:
+    with QSignalBlocker(field):
+        field.setMaximum(most)
+        field.setSuffix(suffix)
+        field.setValue(value)
+    digits = field.fontMetrics().horizontalAdvance("0") * (max(len(str(min(most, 9999))), 2) + len(suffix))
+    field.setFixedWidth(digits + 22)
+    field.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)

@@ -1,0 +1,305 @@
+"""Why a variant was not launched, in the place where its picture would be: terms, bytes, the wall, and one click out of it."""
+
+from __future__ import annotations
+
+import html
+
+from attnscope_engine import catalogue
+from attnscope_engine.protocol import Refusal
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QResizeEvent
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from attnscope.looks import term_colour
+from attnscope.predictions import predict
+from attnscope.quantities import bytes_parts, bytes_text, count, three_digits
+from attnscope.store import Store
+from attnscope.theme import FontRole, Theme, font, icon
+
+ROW = 30
+"""Height of a line of the table of terms."""
+NUMBER_RIGHT = 28
+"""Room for the unit at the right of a number."""
+FLASH = "softmax_tiled"
+"""The exact variant that stores no scores: the way to the same map."""
+
+
+class RefusalCard(QWidget):
+    """A refusal with its sentence, table, bar to scale and buttons. Parts that do not fit the height are left out."""
+
+    action = Signal(str)
+
+    def __init__(self, store: Store, theme: Theme, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._store, self._theme = store, theme
+        self._refusal = Refusal("memory", "")
+        self.setAccessibleName("Does not fit")
+        self._head = _Head(theme)
+        self._sentence = _label("body")
+        self._sentence.setProperty("role", "label")
+        self.terms = _Terms(store, theme)
+        self.bar = _ScaleBar(theme)
+        self._largest = _label("body")
+        self._note = _label("label")
+        self._note.setProperty("role", "label")
+        self.use = _button("accent")
+        self.use.clicked.connect(self._use_largest)
+        self.other = _button("plain")
+        self.other.clicked.connect(self._take_other)
+        row = QHBoxLayout()
+        row.setSpacing(8)
+        row.addWidget(self.use)
+        row.addWidget(self.other)
+        row.addStretch(1)
+        self._column = QVBoxLayout(self)
+        self._column.setSpacing(0)
+        for widget, above in ((self._head, 0), (self._sentence, 8), (self.terms, 20), (self.bar, 20), (self._largest, 14)):
+            self._column.addSpacing(above)
+            self._column.addWidget(widget)
+        self._column.addSpacing(10)
+        self._column.addLayout(row)
+        self._column.addSpacing(14)
+        self._column.addWidget(self._note)
+        self._column.addStretch(1)
+        theme.changed.connect(self.update)
+
+    def show_refusal(self, refusal: Refusal) -> None:
+        """Say why, and offer the way out that fits the present settings."""
+        self._refusal = refusal
+        memory = refusal.reason == "memory"
+        self._head.show_text(refusal.text)
+        self.setAccessibleDescription(f"{refusal.text}. {sentence(refusal)}" if memory else refusal.text)
+        self._sentence.setText(html.escape(sentence(refusal)) if memory else "")
+        self._sentence.setVisible(memory)
+        self.terms.show_refusal(refusal)
+        self.bar.show_refusal(refusal)
+        fits = refusal.largest_seq_len
+        self._largest.setText(
+            f"The largest n that fits here is <b>{count(fits)}</b>." if fits else "No n fits here at these settings."
+        )
+        self._largest.setVisible(memory)
+        self.use.setText(f"Use n = {count(fits)}")
+        self.use.setVisible(memory and fits > 0)
+        self._offer()
+        self._fit_height()
+
+    def _offer(self) -> None:
+        name, checked = self._refusal.variant, self._store.state.settings.checked
+        title = _title(name)
+        self.other.setText(f"Hide {title}")
+        self.other.setVisible(name in checked)
+        self._note.setText("")
+        prediction = predict(self._store.state).get(FLASH)
+        if name == FLASH or prediction is None or prediction.refusal or not _is_exact(name):
+            return
+        held = bytes_text(prediction.held_bytes)
+        flash = _title(FLASH)
+        if FLASH not in checked:
+            self.other.setText(f"Show with {flash}: same map, {held}")
+        else:
+            side = "on the right" if name in checked and checked.index(FLASH) > checked.index(name) else "on the left"
+            self._note.setText(html.escape(f"{flash}, {side}, gives the same map in {held}."))
+
+    def _use_largest(self) -> None:
+        self._store.update(seq_len=self._refusal.largest_seq_len)
+
+    def _take_other(self) -> None:
+        name, checked = self._refusal.variant, self._store.state.settings.checked
+        if self.other.text().startswith("Hide"):
+            self._store.update(checked=tuple(each for each in checked if each != name))
+        else:
+            self._store.update(checked=tuple(FLASH if each == name else each for each in checked))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit_height()
+
+    def _fit_height(self) -> None:
+        side = 38 if self.width() >= 400 else 16
+        top = 48 if self.height() >= 480 else 16
+        self._column.setContentsMargins(side, top, side, 16)
+        memory = self._refusal.reason == "memory"
+        room = self.height() - top - 240
+        self.terms.setVisible(memory and bool(self._refusal.terms) and room >= self.terms.sizeHint().height())
+        room -= self.terms.sizeHint().height()
+        self.bar.setVisible(memory and bool(self._refusal.terms) and room >= self.bar.sizeHint().height())
+        self._note.setVisible(bool(self._note.text()) and self.height() >= 260)
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        painter = QPainter(self)
+        painter.fillRect(self.rect(), QColor(self._theme.tokens.plot))
+        painter.setPen(QPen(QColor(self._theme.tokens.line), 1))
+        painter.drawRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5))
+        painter.end()
+
+
+def sentence(refusal: Refusal) -> str:
+    """What it would have stored, how much that is against what is free, and that nothing ran."""
+    n = count(refusal.seq_len)
+    largest = refusal.terms[0] if refusal.terms else None
+    if any(term.growth == "n2" for term in refusal.terms):
+        stores = f"It stores every score and every weight, {n} × {n} a head."
+    elif largest:
+        stores = f"Its largest part is {largest.name}, {bytes_text(largest.bytes_)}."
+    else:
+        stores = f"It needs {bytes_text(refusal.needed_bytes)}."
+    if refusal.free_bytes <= 0:
+        return f"{stores} No memory is free. Nothing was launched."
+    times = three_digits(refusal.needed_bytes / refusal.free_bytes)
+    return f"{stores} That is {times} times the memory that is free. Nothing was launched."
+
+
+def _title(variant: str) -> str:
+    found = catalogue.variants().get(variant)
+    return found.title if found else variant
+
+
+def _is_exact(variant: str) -> bool:
+    found = catalogue.variants().get(variant)
+    return found is not None and found.family == "softmax"
+
+
+def _label(role: FontRole) -> QLabel:
+    label = QLabel()
+    label.setFont(font(role))
+    label.setTextFormat(Qt.TextFormat.RichText)
+    label.setWordWrap(True)
+    return label
+
+
+def _button(kind: str) -> QPushButton:
+    button = QPushButton()
+    button.setProperty("kind", kind)
+    button.setFont(font("label"))
+    button.setFixedHeight(30)
+    button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+    return button
+
+
+class _Head(QWidget):
+    """Icon and title; the title wraps."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self._theme = theme
+        row = QHBoxLayout(self)
+        row.setContentsMargins(32, 0, 0, 0)
+        self._title = _label("title")
+        self._title.setTextFormat(Qt.TextFormat.PlainText)
+        row.addWidget(self._title)
+
+    def show_text(self, text: str) -> None:
+        self._title.setText(text)
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        painter = QPainter(self)
+        icon("refuse", self._theme.tokens.danger).paint(painter, 0, 1, 22, 22)
+        painter.end()
+
+
+class _Terms(QWidget):
+    """The parts of the memory with formula and bytes, their sum, and what is free."""
+
+    def __init__(self, store: Store, theme: Theme) -> None:
+        super().__init__()
+        self._store, self._theme = store, theme
+        self._refusal = Refusal("memory", "")
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def show_refusal(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        self.setAccessibleDescription(", ".join(f"{term.name} {bytes_text(term.bytes_)}" for term in refusal.terms))
+        self.updateGeometry()
+        self.update()
+
+    def sizeHint(self) -> QSize:
+        return QSize(320, ROW * (len(self._refusal.terms) + 2) + 2)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(180, self.sizeHint().height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        painter = QPainter(self)
+        tokens, refusal = self._theme.tokens, self._refusal
+        y = 1.0
+        for term in refusal.terms:
+            self._rule(painter, y, tokens.line)
+            painter.fillRect(QRectF(0, y + 10, 10, 10), QColor(term_colour(term.name, term.growth, tokens)))
+            self._line(painter, y, term.name, term.formula, term.bytes_, strong=False)
+            y += ROW
+        self._rule(painter, y, tokens.edge)
+        self._line(painter, y, "needed", "", refusal.needed_bytes, strong=True)
+        y += ROW
+        self._rule(painter, y, tokens.line)
+        self._line(painter, y, "free now", self._reserve(), refusal.free_bytes, strong=False)
+        painter.end()
+
+    def _reserve(self) -> str:
+        vitals = self._store.state.live.vitals
+        of = f"of {bytes_text(vitals.total_bytes)}, " if vitals else ""
+        return f"{of}{bytes_text(self._refusal.reserve_bytes)} kept in reserve"
+
+    def _rule(self, painter: QPainter, y: float, colour: str) -> None:
+        painter.setPen(QPen(QColor(colour), 1))
+        painter.drawLine(QPointF(0, y - 0.5), QPointF(self.width(), y - 0.5))
+
+    def _line(self, painter: QPainter, y: float, name: str, formula: str, bytes_: int, *, strong: bool) -> None:
+        tokens, width = self._theme.tokens, float(self.width())
+        middle = Qt.AlignmentFlag.AlignVCenter
+        painter.setFont(font("heading" if strong else "label"))
+        painter.setPen(QColor(tokens.text1))
+        painter.drawText(QRectF(16, y, 104, ROW), middle, name)
+        number, unit = bytes_parts(bytes_)
+        painter.setFont(font("label"))
+        painter.setPen(QColor(tokens.text2))
+        room = width - 126 - NUMBER_RIGHT - 64
+        metrics = QFontMetricsF(font("label"))
+        if metrics.horizontalAdvance(formula) <= room or not formula.startswith("of "):
+            shown = metrics.elidedText(formula, Qt.TextElideMode.ElideRight, max(room, 0.0))
+            painter.drawText(QRectF(126, y, room, ROW), middle, shown)
+        painter.setFont(font("number_medium"))
+        painter.setPen(QColor(tokens.text1))
+        painter.drawText(QRectF(width - NUMBER_RIGHT - 70, y, 66, ROW), middle | Qt.AlignmentFlag.AlignRight, number)
+        painter.setFont(font("tick"))
+        painter.setPen(QColor(tokens.text3))
+        painter.drawText(QRectF(width - NUMBER_RIGHT, y, NUMBER_RIGHT, ROW), middle, unit)
+
+
+class _ScaleBar(QWidget):
+    """The parts end to end, to scale, with the wall of what is free."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self._theme = theme
+        self._refusal = Refusal("memory", "")
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def show_refusal(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        self.update()
+
+    def sizeHint(self) -> QSize:
+        return QSize(320, 58)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(120, 58)
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        painter = QPainter(self)
+        tokens, refusal, width = self._theme.tokens, self._refusal, float(self.width())
+        x = 0.0
+        for term in refusal.terms:
+            share = width * term.bytes_ / max(refusal.needed_bytes, 1)
+            painter.fillRect(QRectF(x, 20, share, 16), QColor(term_colour(term.name, term.growth, tokens)))
+            x += share
+        wall = width * min(refusal.free_bytes / max(refusal.needed_bytes, 1), 1.0)
+        painter.setPen(QPen(QColor(tokens.danger), 2))
+        painter.drawLine(QPointF(max(wall, 1.0), 12), QPointF(max(wall, 1.0), 42))
+        painter.setFont(font("tick"))
+        text = f"free {bytes_text(refusal.free_bytes)}"
+        room = QFontMetricsF(font("tick")).horizontalAdvance(text) + 2
+        painter.drawText(QRectF(min(wall + 6, width - room), 0, room, 14), Qt.AlignmentFlag.AlignVCenter, text)
+        painter.setPen(QColor(tokens.text2))
+        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        painter.drawText(QRectF(0, 42, width, 14), right, f"{bytes_text(refusal.needed_bytes)}, to scale")
+        painter.end()
