@@ -1,0 +1,83 @@
+"""Every kernel compiles for every card, without one: NVRTC needs neither GPU nor driver."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from attnscope_engine import catalogue, cuda
+from attnscope_engine.devices import cubins, nvrtc
+from attnscope_engine.protocol import Dtype
+
+ARCHS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120")
+STEMS = (*catalogue.variants(), cubins.DEVICE)
+DTYPES: tuple[Dtype, ...] = ("fp32", "bf16", "fp16")
+MOST_SPILLED = 32
+"""Bytes a thread: what ptxas gives up by itself to fit one more block on the card, not an array in slow memory."""
+
+Case = tuple[str, str, Dtype, int]
+
+SMALL = [(stem, arch, dtype, 64) for stem in STEMS for arch in ARCHS for dtype in DTYPES if (arch, dtype) != ("sm_75", "bf16")]
+WIDE = [(stem, "sm_90", dtype, 128) for stem in STEMS if stem != cubins.DEVICE for dtype in DTYPES]
+
+
+def compiled(case: Case) -> tuple[bytes, str]:
+    stem, arch, dtype, head_dim = case
+    tiles = cuda.tiling(stem, head_dim, dtype, least_block_k=32 if stem == "softmax_naive" else 16)
+    defines = {"DTYPE": cuda.DTYPE_CODE[dtype]} if stem == cubins.DEVICE else {**tiles.defines(True), "SEGMENT": 256}
+    return nvrtc.compile_cubin(cubins.source_of(stem), f"{stem}.cu", arch, cubins.flags(defines))
+
+
+@functools.cache
+def pool() -> ThreadPoolExecutor:
+    """NVRTC lets go of the interpreter while it compiles, so threads use all cores."""
+    return ThreadPoolExecutor(os.cpu_count())
+
+
+@functools.cache
+def future(case: Case) -> Future[tuple[bytes, str]]:
+    return pool().submit(compiled, case)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_started(request: pytest.FixtureRequest) -> None:
+    """Starts what the selected tests will ask for, so that one core waits for none."""
+    for item in request.session.items:
+        case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+        if case and item.module is request.module:
+            future(case)
+
+
+@pytest.mark.parametrize("case", [*SMALL, *WIDE], ids=lambda case: "-".join(map(str, case)))
+def test_that_each_kernel_compiles_without_warning_or_spill(case: Case) -> None:
+    cubin, log = future(case).result()
+    assert cubin.startswith(b"\x7fELF")
+    assert "warning" not in log, log
+    assert all(int(spilled) <= MOST_SPILLED for spilled in re.findall(r"(\d+) bytes spill", log)), log
+
+
+def test_that_no_variant_is_without_a_kernel() -> None:
+    assert {"chunked", "linear", "sliding_window", "softmax_naive", "softmax_tiled"} <= set(STEMS)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_that_a_kernel_begins_with_its_six_lines(stem: str) -> None:
+    heads = [line.split(":")[0] for line in cubins.file_text(f"{stem}.cu").splitlines()[:6]]
+    assert heads == ["// What", "// Grid → work", "// Block → work", "// Shared memory", "// Numerics", "// Limits"]
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_that_no_kernel_needs_a_header_of_cuda(stem: str) -> None:
+    assert "#include" not in cubins.source_of(stem)
+
+
+@pytest.mark.parametrize("head_dim", [*range(8, 257, 8)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_that_tiles_fit_the_shared_memory_of_every_card(dtype: Dtype, head_dim: int) -> None:
+    for least in (16, 32):
+        tiles = cuda.tiling("Flash", head_dim, dtype, least_block_k=least)
+        assert tiles.width >= head_dim
+        assert tiles.shared_bytes(tiles.block_q + (2 if least == 16 else 1) * tiles.block_k) <= 64 * 1024
