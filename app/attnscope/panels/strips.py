@@ -56,6 +56,7 @@ class Strips(QWidget):
             strip.closed.connect(lambda notice=notice: self._drop(notice))
             strip.more.connect(self._fold)
             self._column.addWidget(strip)
+            strip.show()  # in this frame: a layout shows what is added later only in the next
             self.strips.append(strip)
         self.setVisible(bool(self.strips))
 
