@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from attnscope_engine import catalogue
 from attnscope_engine.devices import DeviceFault
+from attnscope_engine.measure import measure
 from attnscope_engine.protocol import Choice, Dtype, Measure, Workload
 
 pytestmark = pytest.mark.gpu
@@ -71,6 +72,18 @@ def test_that_a_measured_time_is_possible(device: Any, name: str) -> None:
     call.close()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_that_a_measurement_has_its_spread_and_provenance(device: Any, name: str) -> None:
+    job = Measure(Workload(), Choice(name), budget_s=0.2)
+    point = measure(device, job, no_tick, lambda done, text="": None)
+    print(point)
+    assert point.device == device.facts.key
+    assert point.p20_s <= point.time_s <= point.p80_s
+    assert point.samples >= 3
+    assert point.peak_bytes == catalogue.cost_of(job.choice, job.workload, "cuda").held_bytes
+    assert {"kernel", "nvrtc", "timing", "driver"} <= set(point.provenance)
+
+
 def test_that_the_rest_of_the_card_is_free_after_close(device: Any, free_bytes: int) -> None:
     call = device.prepare(Measure(Workload(seq_len=8192), Choice("softmax_naive")))
     assert device.vitals().free_bytes < free_bytes - (3 << 30)
@@ -93,6 +106,40 @@ def test_that_running_out_of_memory_leaves_the_device_as_it_was(device: Any, fre
         assert np.array_equal(device.run(variant, *arrays, workload, variant.parse({})), before)
     device.release()
     assert device.vitals().free_bytes >= free_bytes - (64 << 20)
+
+
+TORCH_FLASH = """
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+q, k, v = (torch.randn(2, 16, 8192, 128, device="cuda", dtype=torch.bfloat16) for _ in range(3))
+def run():
+    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+    times = []
+    for _ in range(12):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+print(sorted(times)[5] / 1e3)
+"""
+
+
+def test_that_flash_takes_no_more_than_twice_the_time_of_torchs(device: Any, free_bytes: int) -> None:
+    """In a process of its own: torch's CUDA libraries and CuPy's are not always the same."""
+    pytest.importorskip("torch")
+    done = subprocess.run([sys.executable, "-c", TORCH_FLASH], capture_output=True, text=True, timeout=100, check=False)
+    if done.returncode:
+        pytest.skip(f"torch has no flash attention here: {done.stderr.strip().splitlines()[-1]}")
+    theirs = float(done.stdout)
+    workload = Workload(batch=2, seq_len=8192, num_heads=16, num_kv_heads=16, head_dim=128)
+    call = device.prepare(Measure(workload, Choice("softmax_tiled")))
+    ours = sorted(call.time_once(no_tick) for _ in range(9))[4]
+    call.close()
+    print(f"Flash {ours * 1e3:.3f} ms, torch's {theirs * 1e3:.3f} ms, ratio {ours / theirs:.2f}")
+    assert ours < 2 * theirs
 
 
 PLANTED = """

@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from attnscope_engine.cuda import STORED
+from attnscope_engine.cuda import STORED, tiling
 from attnscope_engine.devices import nvrtc
 from attnscope_engine.devices.cuda import CudaDevice, Scratch, parsed
 from attnscope_engine.protocol import Measure
-from attnscope_engine.variant import Tick, Unsupported
+from attnscope_engine.variant import Tick
 
 REPLAY_S = 3e-3
 """Length of one timed replay: long beside the resolution of events, short beside a slider's movement."""
@@ -92,10 +92,7 @@ class PreparedCall:
     def _make_set(self, seed: int) -> tuple[Any, ...]:
         w, cupy = self._job.workload, self._device.cupy
         queries, keys = (w.batch, w.num_heads, w.seq_len, w.head_dim), (w.batch, w.num_kv_heads, w.seq_len, w.head_dim)
-        if w.head_dim % 2:
-            raise Unsupported(
-                f"a GPU needs a head dim that is a multiple of 8, not {w.head_dim}: set {w.head_dim + 1}, or use the CPU"
-            )
+        tiling(self._variant.title, w.head_dim, w.dtype)  # refuses before anything is allocated
         arrays = tuple(cupy.empty(shape, STORED[w.dtype]) for shape in (queries, keys, keys, queries))
         for place, array in enumerate(arrays[:3]):
             self._device.fill_normal(array, w.dtype, 4 * seed + place)
