@@ -137,7 +137,7 @@ def variant_weights(
         # Only the queries' own rows and the keys up to the last of them matter to a causal map: keys and queries are cut alike.
         with np.errstate(all="ignore"):
             exact = variant.weights(q[: rows.stop] if workload.causal else q, k[columns], workload, params, indices)
-            weights[rows, columns] = exact
+            weights[rows, columns] = np.where(seen[rows, columns], exact, 0)
     return weights, seen
 
 
@@ -174,6 +174,8 @@ def softmax_in_place(scores: Floats, seen: Mask) -> None:
     total = scores.sum(axis=-1, keepdims=True)
     np.copyto(total, np.float32(1), where=total == 0)
     scores /= total
+    if not np.isfinite(total).all():
+        np.copyto(scores, np.float32(0), where=~seen)  # 0 / NaN is NaN, but what is not seen is not wrong
 
 
 def finished(weights: Floats, visible: Mask, *, signed: bool) -> HeadMap:

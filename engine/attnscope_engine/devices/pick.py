@@ -78,7 +78,8 @@ def _why_driver_not(driver: Any) -> str:
     if code == 0 and count.value == 0:
         code = 100
     if code == 35:
-        return _too_old(_driver_release(), "a newer one", _installed_cupy())
+        package = _installed_cupy()
+        return _too_old(_driver_release(), CUPY_NEEDS.get(package, (0, "525"))[1], package)
     return (
         ""
         if code == 0
