@@ -90,7 +90,7 @@ class VariantRow(QCheckBox):
             part
         ]
         left = _NAME_X if part == "name" else right - pitch
-        return QRect(left, 0, right - left + (1 if part == "measured" else 0), self.height())
+        return QRect(left, 0, right - left, self.height())
 
     def part_at(self, place: QPoint) -> Part:
         """What a tool tip at this place is about."""

@@ -96,7 +96,7 @@ class WorkloadPanel(QWidget):
 
     def _seq_len_row(self) -> QHBoxLayout:
         row = QHBoxLayout()
-        label = QLabel("Sequence length <b>n</b>")
+        label = QLabel("Sequence length <span style='font-weight: 600'>n</span>")
         label.setFont(font("label"))
         label.setProperty("role", "label")
         field = self._field("seq_len", "n", MIN_SEQ_LEN, MAX_SEQ_LEN, 64)
