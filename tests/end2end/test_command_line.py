@@ -12,17 +12,6 @@ import pytest
 from attnscope.__main__ import main
 from attnscope_engine.model.location import find_model
 
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is written into the person's own folders."""
-    model = find_model()
-    if model is not None:
-        monkeypatch.setenv("ATTNSCOPE_MODEL", str(model))
-    for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-
-
 QUICK = ["--seq-len", "64:128", "--heads", "2", "--head-dim", "32", "--budget", "0.05", "--device", "cpu"]
 
 
