@@ -130,6 +130,7 @@ class EngineClient(QObject):
     def stop(self) -> None:
         """End the engine for good; to be called before the window goes."""
         self._process.stop()
+        self._results.flush()
         self.log.close()
 
     def restart(self) -> None:

@@ -181,6 +181,7 @@ class EngineProcess(QObject):
             process.deleteLater()
 
     def _read(self, process: QProcess) -> None:
+        self._note_sleep()  # before what has arrived is believed: it may have been measured across a sleep
         data = bytes(process.readAllStandardOutput().data())
         if not data or process is not self._process or self.phase not in ("starting", "ready"):
             return
@@ -212,9 +213,12 @@ class EngineProcess(QObject):
             self.tell(Hello())
 
     def _tick(self) -> None:
+        self._note_sleep()
+        self.tell(Tick())
+        self._listener.on_tick()
+
+    def _note_sleep(self) -> None:
         slept = self._sleep_clock()
         if slept - self._slept > SLEPT_S:
             self.tell(Suspended())
         self._slept = slept
-        self.tell(Tick())
-        self._listener.on_tick()

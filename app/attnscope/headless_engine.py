@@ -41,9 +41,9 @@ from attnscope_engine.protocol import (
 )
 
 from attnscope import engine_events, jobs, supervisor
-from attnscope.engine_events import Begin, Event, Exited, Fault, Heard, Launched, Policy, Tick, WrongProtocol
+from attnscope.engine_events import Begin, Event, Exited, Fault, Heard, Launched, Policy, Suspended, Tick, WrongProtocol
 from attnscope.engine_log import EngineLog
-from attnscope.engine_wire import default_command, fault_words, wrong_protocol
+from attnscope.engine_wire import SLEPT_S, default_command, fault_words, slept_s, wrong_protocol
 from attnscope.results import Results
 from attnscope.state import Live, State
 
@@ -71,6 +71,7 @@ class HeadlessEngine:
         log_path: Path | None = None,
         policy: Policy | None = None,
         clock: Callable[[], float] = time.monotonic,
+        sleep_clock: Callable[[], float] = slept_s,
     ) -> None:
         """`results`: where measurements are kept before they are handed out. `on_notice`: told each sentence for the person."""
         self.command = tuple(command or default_command())
@@ -80,6 +81,9 @@ class HeadlessEngine:
         self._results = results
         self._on_notice = on_notice
         self._clock = clock
+        self._sleep_clock = sleep_clock
+        self._slept = sleep_clock()
+        self._ticked_at = clock()
         self._supervisor = supervisor.Supervisor(policy=policy or Policy())
         self._process: subprocess.Popen[bytes] | None = None
         self._arrived: queue.Queue[tuple[subprocess.Popen[bytes], bytes]] = queue.Queue(maxsize=64)
@@ -208,15 +212,25 @@ class HeadlessEngine:
         try:
             process, data = self._arrived.get(timeout=TICK_S)
         except queue.Empty:
-            self._tell(Tick())
-            return
-        if process is not self._process:
+            process, data = None, b""
+        self._tick()
+        if process is None or process is not self._process:
             return
         if data:
             self._take(data)
         else:
             self._process = None
             self._tell(Exited(self._reap(process), self.log.last_words()))
+
+    def _tick(self) -> None:
+        """Before what has arrived is believed: it may have been measured across a sleep."""
+        slept = self._sleep_clock()
+        if slept - self._slept > SLEPT_S:
+            self._tell(Suspended())
+        self._slept = slept
+        if self._clock() - self._ticked_at >= TICK_S:
+            self._ticked_at = self._clock()
+            self._tell(Tick())
 
     def _start(self) -> None:
         self._receiver, self._greeted = Receiver(), False

@@ -93,8 +93,7 @@ class Results:
 
     def close(self) -> None:
         """Try once more to write what could not be written, and let go of the file."""
-        if self._unwritten:
-            self._flush()
+        self.flush()
         for connection in (self._file, self._memory):
             if connection is not None:
                 with contextlib.suppress(sqlite3.Error):
@@ -149,11 +148,11 @@ class Results:
             self._memory.execute(*row)
         if self._file is not None:
             self._unwritten.append(row)
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Write all that waits, in one transaction; what fails goes on waiting."""
-        if self._file is None or self.path is None:
+        if self._file is None or self.path is None or not self._unwritten:
             return
         try:
             with self._file:

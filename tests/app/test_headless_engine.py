@@ -153,3 +153,16 @@ def test_that_ceilings_known_from_before_are_used():
     results.add(measured())
     with engine(results=results) as running:
         assert running.live.ceilings == known
+
+
+def test_that_a_measurement_that_spans_a_sleep_of_the_computer_is_taken_again():
+    slept, notices = [0.0], []
+    command = scripted_engine.command(delay=0.5)
+    with HeadlessEngine(command, on_notice=notices.append, policy=FAST, sleep_clock=lambda: slept[0]) as running:
+
+        def sleep_once(_job, _done, _text):
+            slept[0] = 3600.0
+
+        (reply,) = running.ask(measure(64), on_progress=sleep_once)
+    assert isinstance(reply.payload, p.Measured)
+    assert notices[0].startswith("The computer slept; the engine restarted in ")
