@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attnscope_engine import catalogue, numerics, protocol
-from attnscope_engine.cuda import STORED
+from attnscope_engine import catalogue, numerics
+from attnscope_engine.cuda import DTYPE_CODE, STORED
 from attnscope_engine.devices import cubins, cuda_faults, nvrtc
 from attnscope_engine.devices.cuda_launch import Kernel
 from attnscope_engine.protocol import Ceilings, DeviceFacts, Dtype, Measure, Vitals, Workload
@@ -214,7 +214,7 @@ class CudaDevice:
     def fill_normal(self, array: Any, dtype: Dtype, seed: int) -> None:
         """Standard normal numbers, the same on every card."""
         pairs = array.size // 2
-        kernel = self.kernel(cubins.DEVICE, "normal", {"DTYPE": protocol_code(dtype)})
+        kernel = self.kernel(cubins.DEVICE, "normal", {"DTYPE": DTYPE_CODE[dtype]})
         kernel((min(-(-pairs // 256), 32 * self.multiprocessors), 1, 1), 256, (array, np.int64(pairs), np.int64(seed)))
 
     def guarded(self, work: Callable[[], T]) -> T:
@@ -240,13 +240,6 @@ class CudaDevice:
 def parsed(job: Measure) -> tuple[Variant, Params]:
     """Raises: ValueError for a variant or parameter that does not exist."""
     return catalogue.resolved(job.choice, job.workload)
-
-
-def protocol_code(dtype: Dtype) -> int:
-    """As in `ptx.cuh`."""
-    from attnscope_engine.cuda import DTYPE_CODE
-
-    return DTYPE_CODE[dtype]
 
 
 def to_bits(x: NDArray[Any], dtype: Dtype) -> NDArray[Any]:
@@ -306,6 +299,3 @@ def _driver_version(cupy: Any) -> str:
         pass
     version = int(cupy.cuda.runtime.driverGetVersion())
     return f"CUDA {version // 1000}.{version % 1000 // 10}"
-
-
-__all__ = ["CudaDevice", "Scratch", "from_bits", "parsed", "protocol", "protocol_code", "to_bits"]
