@@ -68,7 +68,7 @@ def test_that_nothing_heavy_is_imported_before_hello():
         "import sys\n"
         "from attnscope_engine import __main__ as engine, pipes\n"
         "def send(self, message):\n"
-        "    heavy = {'torch', 'cupy', 'attnscope_engine.worker'} & set(sys.modules)\n"
+        "    heavy = {'torch', 'cupy', 'numpy', 'attnscope_engine.worker'} & set(sys.modules)\n"
         "    sys.stderr.write(f'heavy: {sorted(heavy)}')\n"
         "    sys.stderr.flush()\n"
         "    raise SystemExit\n"
