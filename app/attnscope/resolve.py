@@ -59,6 +59,7 @@ def resolve(settings: Settings) -> Settings:
         row=min(max(settings.row, -1), MAX_SEQ_LEN),
         column=min(max(settings.column, -1), MAX_SEQ_LEN),
         view=_view(settings.view),
+        fits_budget=min(max(settings.fits_budget, 0.0), 1e18),
         sweep_low=low,
         sweep_high=min(max(settings.sweep_high, low), MAX_SEQ_LEN),
     )

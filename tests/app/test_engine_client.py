@@ -1,6 +1,7 @@
 """Of the engine's client, with real processes that misbehave: the window lives, says why, and loses nothing measured."""
 
 import os
+import sys
 import time
 from dataclasses import replace
 
@@ -373,3 +374,37 @@ def test_that_a_job_outside_the_protocol_is_answered_here(rig):
     rig.until(lambda: "map" in rig.live.answers and rig.live.answers["map"].refusal is not None)
     assert "can not be asked" in rig.live.answers["map"].refusal.text
     assert rig.live.restarts == 0
+
+
+def test_that_a_failure_is_said_logged_and_the_list_goes_on(rig):
+    rig.start(command("fails", on="linear"))
+    rig.until(lambda: rig.live.ceilings is not None)
+    queue = measure_all_queue(rig.store.state)
+    rig.client.measure(queue)
+    rig.until(lambda: not rig.live.queue)
+    assert "Linear at n = 4,096 did not compile." in rig.notices()
+    assert "ptxas: no such register" in rig.client.log.text()
+    assert {key for key in queue if '"linear"' in key} == rig.live.set_aside
+    assert len(rig.live.measurements) == 1
+
+
+def test_that_memory_taken_by_another_program_is_said_for_a_gpu_alone(rig):
+    rig.start(command())
+    rig.until(lambda: rig.live.ceilings is not None and rig.live.vitals is not None and rig.live.phase == "ready")
+    rig.client.on_reply(p.Vitals(4 << 30, 8 << 30))
+    rig.client.on_tick()
+    assert rig.live.status == ""
+    gpu = msgspec.structs.replace(rig.live.device, kind="cuda")
+    rig.store.update_live(device=gpu, vitals=p.Vitals(6 << 30, 8 << 30))
+    rig.client.on_reply(p.Vitals(4 << 30, 8 << 30))
+    rig.client.on_tick()
+    assert rig.live.status == "Another program took 2.0 GiB meanwhile: free now 4.0 GiB."
+
+
+def test_that_what_the_preferences_say_is_used_at_the_next_start(rig):
+    rig.start(command())
+    rig.ready()
+    rig.client.set_device("cpu")
+    assert rig.client._process.command[-2:] == ("--device", "cpu")
+    rig.client.set_device("auto")
+    assert rig.client._process.command == (sys.executable, "-m", "attnscope_engine", "--device", "auto")

@@ -126,12 +126,20 @@ class Engine:
                 os._exit(70)
             case "refuses":
                 self.send(p.Refused(run.id, p.Refusal("memory", "It does not fit")))
-                run_next = self.requests.get()
-                if isinstance(run_next, p.Run):
-                    self.answer(run_next)
+                self.answer(_other(self.requests))
+            case "fails":
+                self.send(p.Failure(run.id, "compile", "Linear at n = 4,096 did not compile.", detail="ptxas: no such register"))
+                self.answer(_other(self.requests))
             case "answer_then_die":
                 self.send(p.Result(run.id, payload_of(run.job)))
                 os._exit(1)
+
+
+def _other(requests: queue.Queue[p.Request]) -> p.Run:
+    """The next request that is one: this one has been answered."""
+    while not isinstance(request := requests.get(), p.Run):
+        pass
+    return request
 
 
 def payload_of(job: p.Job) -> p.Payload:
