@@ -136,7 +136,7 @@ class DrawMap(Wire, frozen=True, tag="draw_map"):
     head: Annotated[int, Meta(ge=0, le=4096)]
     panels: Annotated[tuple[Choice, ...], Meta(max_length=4)]
     rows: tuple[int, int]
-    """First and one past last query."""
+    """First and one past last query. What reaches past the map is left out of the picture."""
     columns: tuple[int, int]
     factor: Annotated[int, Meta(ge=1, le=65536)] = 1
     """Each pixel pools `factor` × `factor` weights."""
@@ -379,7 +379,7 @@ class Picture(Wire, frozen=True):
     high: float
     scale: Literal["log", "linear"]
     signed: bool = False
-    """Symmetric about zero, which is at the middle code."""
+    """Symmetric about zero, which is at the middle code; always linear."""
     nan_count: int = 0
     inf_count: int = 0
     bad_cells: tuple[tuple[int, int], ...] = ()
@@ -445,7 +445,10 @@ class Cancelled(Wire, frozen=True, tag="cancelled"):
 
 
 class Failure(Wire, frozen=True, tag="failure"):
-    """The request could not be answered. After a sticky one no result follows: the engine ends with code 70."""
+    """The request could not be answered. After a sticky one no result follows: the engine ends with code 70.
+
+    Its id is 0 when the device failed with no request under way.
+    """
 
     id: int
     kind: Literal["memory", "compile", "device", "invalid", "internal"]
