@@ -18,6 +18,8 @@ from PySide6.QtGui import (
     QGuiApplication,
     QImage,
     QKeySequence,
+    QResizeEvent,
+    QShowEvent,
 )
 from PySide6.QtWidgets import QDockWidget, QFileDialog, QLabel, QMainWindow, QMenu, QStackedWidget, QVBoxLayout, QWidget
 
@@ -69,6 +71,7 @@ class Window(QMainWindow):
         self.documents = Documents(store, self._remember)
         self._actions: dict[str, QAction] = {}
         self._pages: dict[str, QWidget] = {}
+        self._sized_for = 0
         self.setMinimumSize(*MINIMUM)
         self.setAcceptDrops(True)
         self.setDockOptions(QMainWindow.DockOption.AnimatedDocks & ~QMainWindow.DockOption.AnimatedDocks)
@@ -115,6 +118,8 @@ class Window(QMainWindow):
         self._corner.setFont(font("label"))
         self._corner.setProperty("role", "label")
         self._corner.setContentsMargins(0, 0, 12, 0)
+        self._corner.setFixedHeight(bar.sizeHint().height())
+        self._corner.setAlignment(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight)
         self._corner.setTextFormat(Qt.TextFormat.PlainText)
         bar.setCornerWidget(self._corner)
 
@@ -453,8 +458,12 @@ class Window(QMainWindow):
             area = self.screen().availableGeometry()
             self.setGeometry(QRect(area.topLeft(), frame.size().boundedTo(area.size())))
 
+    def _left_width(self) -> int:
+        return next((left for most, left in LEFT_WIDTHS if self.width() < most), LEFT_WIDE)
+
     def _size_left(self) -> None:
-        width = next((left for most, left in LEFT_WIDTHS if self.width() < most), LEFT_WIDE)
+        """The width that this size of window has by design; a person may then drag it."""
+        self._sized_for = width = self._left_width()
         self.resizeDocks([self._docks[0]], [width], Qt.Orientation.Horizontal)
         self.resizeDocks(self._docks, [self.workload.sizeHint().height(), 10_000], Qt.Orientation.Vertical)
 
@@ -482,6 +491,15 @@ class Window(QMainWindow):
         for url in event.mimeData().urls()[:1]:
             if url.isLocalFile():
                 self.documents.open(Path(url.toLocalFile()))
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        QTimer.singleShot(0, self, self._size_left)  # docks take a width only once they are laid out
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if self._left_width() != self._sized_for:
+            self._size_left()
 
     def changeEvent(self, event: QEvent) -> None:
         if event.type() == QEvent.Type.WindowStateChange:

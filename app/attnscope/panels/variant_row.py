@@ -249,7 +249,7 @@ _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 
 def column_pitch(width: int) -> int:
     """Width of a column of numbers: four digits, gap, unit."""
-    return 72 if width >= 310 else 62
+    return 72 if width >= 300 else 66
 
 
 def paint_check(painter: QPainter, box: QRect, theme: Theme, *, on: bool) -> None:
