@@ -45,7 +45,9 @@ def build(path: Path | None = None, command: list[str] | None = None) -> Window:
     """Preferences, theme, store, results, client, window. `command`: another engine than this program's own."""
     preferences, problem = load_preferences(default_path())
     theme = Theme(preferences.theme)
-    live = Live(measure_budget_s=preferences.measure_budget_s, tour_done=preferences.tour_done)
+    live = Live(
+        measure_budget_s=preferences.measure_budget_s, tour_done=preferences.tour_done, told_no_gpu=preferences.told_no_gpu
+    )
     store = Store(preferences.settings, live)
     results = Results(data_folder() / "results.sqlite")
     client = EngineClient(store, results, command or default_command(preferences.device), log_path=state_folder() / "engine.log")

@@ -248,7 +248,8 @@ class EngineClient(QObject):
                 "queue_total": 0,
             }
         self._store.update_live(**changes)
-        if hello.why_no_gpu:
+        if hello.why_no_gpu and hello.why_no_gpu != self._live.told_no_gpu:
+            self._store.update_live(told_no_gpu=hello.why_no_gpu)
             self._post(Notice("info", hello.why_no_gpu, (("Why?", "diagnostics"),), key="no_gpu"))
 
     def _progress(self, progress: Progress) -> None:

@@ -28,6 +28,8 @@ class Preferences(Struct, frozen=True, forbid_unknown_fields=True):
     recent: Annotated[tuple[str, ...], Meta(max_length=MAX_RECENT)] = ()
     """Paths, the newest first."""
     tour_done: bool = False
+    told_no_gpu: Annotated[str, Meta(max_length=1000)] = ""
+    """Why there was no GPU, as it was last told."""
     geometry: Annotated[str, Meta(max_length=20_000)] = ""
     """Base64 of the window's geometry."""
     docks: Annotated[str, Meta(max_length=200_000)] = ""

@@ -112,6 +112,8 @@ class Live(Struct, frozen=True):
     restarts: int = 0
     device: DeviceFacts | None = None
     why_no_gpu: str = ""
+    told_no_gpu: str = ""
+    """The reason that the person has been told: said once, not at every start."""
     vitals: Vitals | None = None
     ceilings: Ceilings | None = None
     answers: Mapping[Slot, Answer] = {}

@@ -474,6 +474,7 @@ class Window(QMainWindow):
         self.preferences = msgspec.structs.replace(
             self.preferences,
             settings=self.store.state.settings,
+            told_no_gpu=self.store.state.live.told_no_gpu,
             docks=base64.b64encode(state).decode(),
             geometry=base64.b64encode(geometry).decode(),
         )
