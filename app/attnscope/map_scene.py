@@ -6,6 +6,7 @@ the one wanted now, and merely coarse when it is of the same subject in another 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ from attnscope.token_text import readable
 
 SHORT = 64
 """Texts of at most this many tokens have the sentence strip and the heads under the map; longer maps have traces."""
+DIFFERENCE = "A − B"
 CHOOSE = "Choose a variant on the left."
 STARTING = "The engine is starting."
 GAVE_UP = "The engine has stopped."
@@ -54,6 +56,8 @@ class Panel:
     picture: Picture | None = None
     job: DrawMap | None = None
     """The request that `picture` answers."""
+    seq_len: int = 0
+    """Tokens on a side of the picture's map."""
     stale: str = ""
     """What the picture is of, when that is no longer what is wanted."""
     refusal: Refusal | None = None
@@ -61,6 +65,10 @@ class Panel:
     """The weights of the row that is read; None while they are on their way."""
     row_column: int = -1
     """The key round which `row.patch` lies."""
+
+    @property
+    def is_difference(self) -> bool:
+        return self.title == DIFFERENCE
 
     @property
     def drop(self) -> float | None:
@@ -89,6 +97,9 @@ class Scene:
     """Everything that the canvas paints."""
 
     panels: tuple[Panel, ...] = ()
+    """What is drawn: a panel a variant, or the difference alone."""
+    rows: tuple[Panel, ...] = ()
+    """A panel a variant, whatever is drawn: whose row is read."""
     seq_len: int = 0
     """Tokens on a side of the pictures shown (not of those wanted); 0 while not known."""
     view: View = (0, 1, 0, 1)
@@ -110,6 +121,16 @@ class Scene:
     def short(self) -> bool:
         return 0 < len(self.tokens) <= SHORT
 
+    def weight(self, panel: Panel, column: int) -> float | None:
+        """Weight of a key in the row that is read: of one variant, or the difference of the first two."""
+        if not panel.is_difference:
+            return panel.weight(column)
+        pair = [each.weight(column) for each in self.rows[:2]]
+        if len(pair) < 2 or pair[0] is None or pair[1] is None or all(math.isnan(value) for value in pair if value is not None):
+            return math.nan if None not in pair else None
+        one, other = (0.0 if value is None or math.isnan(value) else value for value in pair)
+        return one - other
+
     def link(self, column: int | None = None) -> str:
         """Query → key by their tokens, of the cell that is read or of another key of its row; empty without tokens."""
         if not self.tokens or self.cell is None:
@@ -123,9 +144,12 @@ class Scene:
 
 def mass_cut(picture: Picture) -> tuple[float, ...]:
     """Mass that each row of the picture loses to the restriction; empty for a variant that loses none by design."""
-    if picture.mass_cut is None:
-        return ()
-    return tuple(memoryview(picture.mass_cut.data).cast("f"))
+    return () if picture.mass_cut is None else _floats(picture.mass_cut.data)
+
+
+@functools.lru_cache(maxsize=16)
+def _floats(data: bytes) -> tuple[float, ...]:
+    return tuple(memoryview(data).cast("f"))
 
 
 def scene_of(state: State) -> Scene:
@@ -146,8 +170,11 @@ def scene_of(state: State) -> Scene:
     read = text_read(state)
     view = state.settings.view
     head = f"layer {want.layer}, head {want.head}" if want and not isinstance(state.settings.source, SyntheticSource) else ""
+    rows = _rows(state, choices, want, jobs.get("row"), drawn)
+    difference = state.settings.compare == "difference" and len(choices) >= 2
     return Scene(
-        panels=_panels(state, choices, want, jobs.get("row"), drawn),
+        panels=(_difference(choices, want, drawn),) if difference else rows,
+        rows=rows,
         seq_len=seq_len,
         view=clamped(view, max(seq_len, 1)),
         fitted=view is None or clamped(view, max(seq_len, 1)) == (0, seq_len, 0, seq_len),
@@ -195,11 +222,9 @@ def _why(answer: Answer, source: Source) -> Message | None:
     return Message(answer.failure.text) if answer.failure else None
 
 
-def _panels(
+def _rows(
     state: State, choices: tuple[Choice, ...], want: DrawMap | None, row_job: object, drawn: MapDrawn | None
 ) -> tuple[Panel, ...]:
-    if state.settings.compare == "difference" and len(choices) >= 2:
-        return (_difference(choices, want, drawn),)
     refusals = _refusals(state)
     row_answer = state.live.answers.get("row")
     read = row_answer.payload if row_answer and isinstance(row_answer.payload, RowRead) else None
@@ -231,6 +256,7 @@ def _panel(
         choice=choice,
         picture=picture,
         job=drawn.job if drawn and picture else None,
+        seq_len=drawn.seq_len if drawn else 0,
         stale=stale,
         refusal=refusal or (picture.refusal if picture and not stale else None),
         row=row,
@@ -240,12 +266,14 @@ def _panel(
 
 def _difference(choices: tuple[Choice, ...], want: DrawMap | None, drawn: MapDrawn | None) -> Panel:
     titles = [catalogue.find(choice.variant).title for choice in choices[:2]]
-    panel = Panel(choices[0].variant, "A − B", f"{titles[0]} − {titles[1]}", choices[0])
+    panel = Panel(choices[0].variant, DIFFERENCE, f"{titles[0]} − {titles[1]}", choices[0])
     if drawn is None or not drawn.job.difference or not drawn.pictures:
         return panel
     stale = "" if want is None or same_subject(drawn.job, want) else _words(drawn.job, want, choices[0], choices[0])
     refusal = drawn.pictures[0].refusal
-    return Panel(choices[0].variant, "A − B", panel.summary, choices[0], drawn.pictures[0], drawn.job, stale, refusal)
+    return Panel(
+        choices[0].variant, DIFFERENCE, panel.summary, choices[0], drawn.pictures[0], drawn.job, drawn.seq_len, stale, refusal
+    )
 
 
 def _index(panels: tuple[Choice, ...], variant: str) -> int | None:

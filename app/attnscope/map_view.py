@@ -92,17 +92,17 @@ class Position:
     label: str
 
 
-def positions(low: int, high: int) -> tuple[Position, ...]:
-    """Ticks of positions low ≤ p ≤ high, at multiples of a power of two, at most 8 steps apart.
+def positions(low: int, high: int, steps: int = MAX_STEPS) -> tuple[Position, ...]:
+    """Ticks of positions low ≤ p ≤ high at multiples of a power of two, at most `steps` steps.
 
-    Labels say "8k" only where every one of them is a multiple of 1,024: `in_kilo` tells the axis to say so.
+    Labels say "8k" only where every one of them is a multiple of 1,024.
     """
-    step = 1 << max(0, math.ceil(math.log2(max(1, high - low) / MAX_STEPS)))
+    step = step_of(low, high, steps)
     values = range(-(-low // step) * step, high + 1, step)
-    say = short_count if in_kilo(low, high) else count
+    say = short_count if step % 1024 == 0 else count
     return tuple(Position(value, say(value)) for value in values)
 
 
-def in_kilo(low: int, high: int) -> bool:
-    """True when the ticks of this span are multiples of 1,024."""
-    return high - low > MAX_STEPS * 512
+def step_of(low: int, high: int, steps: int = MAX_STEPS) -> int:
+    """The power of two between two ticks: labels say "8k" where it is a multiple of 1,024."""
+    return 1 << max(0, math.ceil(math.log2(max(1, high - low) / max(1, min(steps, MAX_STEPS)))))

@@ -45,7 +45,8 @@ class ColourBar(QWidget):
         return QSize(280, 88)
 
     def _scene_changed(self, old: Scene, new: Scene) -> None:
-        if [panel.picture for panel in old.panels] != [panel.picture for panel in new.panels]:
+        pairs = zip(old.panels, new.panels, strict=False)
+        if len(old.panels) != len(new.panels) or any(one.picture is not other.picture for one, other in pairs):
             self._place_button()
             self.update()
 
@@ -60,6 +61,10 @@ class ColourBar(QWidget):
         pictures = [panel.picture for panel in self._feed.scene.panels if panel.picture]
         return sum(picture.nan_count for picture in pictures), sum(picture.inf_count for picture in pictures)
 
+    def set_low(self, low: bool) -> None:
+        """Without the line of what is no weight, on a low page."""
+        self.setFixedHeight(64 if low else 88)
+
     def _place_button(self) -> None:
         self.next.setVisible(any(self._bad()))
         self.next.setGeometry(self.width() - SIDE - 44, 3, 44, 22)
@@ -73,7 +78,8 @@ class ColourBar(QWidget):
         if picture is not None:
             self._paint_words(painter, picture)
             self._paint_bar(painter, picture)
-        self._paint_legend(painter, signed=bool(picture and picture.signed))
+        if self.height() > 64:
+            self._paint_legend(painter, signed=bool(picture and picture.signed))
         painter.end()
 
     def _paint_words(self, painter: QPainter, picture: Picture) -> None:

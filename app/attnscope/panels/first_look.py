@@ -37,8 +37,8 @@ class FirstLook(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Maximum)
         self.setAccessibleName("First look")
         self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(15, 12, 15, 14)
-        self._column.setSpacing(8)
+        self._column.setContentsMargins(14, 10, 14, 12)
+        self._column.setSpacing(6)
         self._build(theme)
         store.changed.connect(self._store_changed)
         feed.changed.connect(self._scene_changed)
@@ -95,7 +95,7 @@ class FirstLook(QWidget):
             self._show()
 
     def _scene_changed(self, old: Scene, new: Scene) -> None:
-        rows = [[panel.row for panel in scene.panels] for scene in (old, new)]
+        rows = [[panel.row for panel in scene.rows] for scene in (old, new)]
         if old.cell != new.cell or rows[0] != rows[1] or old.tokens != new.tokens:
             self._show()
 
@@ -112,13 +112,13 @@ class FirstLook(QWidget):
 
     def _link_words(self) -> tuple[str, str]:
         scene = self._feed.scene
-        exact = next((panel for panel in scene.panels if panel.variant != "chunked" and panel.row), None)
+        exact = next((panel for panel in scene.rows if panel.variant != "chunked" and panel.row), None)
         first = "A real head of a small language model, on one sentence."
         found = exact.weight(scene.cell[1]) if exact and scene.cell else None
         if scene.cell and scene.tokens and found is not None and found == found:
             query, key = (html.escape(readable(scene.tokens[place])) for place in scene.cell)
-            first += f" <b>{query}</b> gives {weight(found)} of its weight to <b>{key}</b>."
-        return first, self._cut_words(next((panel for panel in scene.panels if panel.variant == "chunked"), None))
+            first += f" {_strong(query)} gives {weight(found)} of its weight to {_strong(key)}."
+        return first, self._cut_words(next((panel for panel in scene.rows if panel.variant == "chunked"), None))
 
     def _cut_words(self, panel: Panel | None) -> str:
         chunk = chunk_size(self._store.state)
@@ -128,9 +128,8 @@ class FirstLook(QWidget):
             return f"Chunked cuts the text into chunks of {words}. Drag the chunk size and see what is lost."
         if cut < 0.0005:
             return f"With chunks of {words} nothing of that row is lost. Drag the chunk size to cut it."
-        return (
-            f"Cut the text into chunks of {words}, and {weight(cut)} of that row is gone. Drag the chunk size to bring it back."
-        )
+        gone = f"Cut the text into chunks of {words}, and {weight(cut)} of that row is gone."
+        return f"{gone} Drag the chunk size to bring it back."
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         painter = QPainter(self)
@@ -147,16 +146,19 @@ def chunk_size(state: State) -> int:
 
 
 def _cost_words() -> tuple[str, str]:
-    first = "Drag <b>n</b> at the left: time and memory of every variant follow in the same frame."
-    return first, "Lines are predictions from the formulas, markers are measured here. <b>Ctrl+2</b> shows them against n."
+    first = f"Drag {_strong('n')} at the left: time and memory of every variant follow in the same frame."
+    return first, f"Lines are predictions from the formulas, markers are measured here. {_strong('Ctrl+2')} shows them against n."
 
 
 def _own_words() -> tuple[str, str]:
     first = "Read your own text, up to 8,192 tokens, or drop a file with your own Q and K on the window."
-    return (
-        first,
-        "A click on the map fixes a row, the wheel zooms, <b>H</b> and <b>L</b> go through heads and layers. <b>F1</b> lists all keys.",
-    )
+    hand = f"A click on the map fixes a row, the wheel zooms, {_strong('H')} and {_strong('L')} go through heads and layers."
+    return first, f"{hand} {_strong('F1')} lists all keys."
+
+
+def _strong(text: str) -> str:
+    """SemiBold, the heaviest face that is shipped: a bolder one would be smeared."""
+    return f'<span style="font-weight:600">{text}</span>'
 
 
 def _paragraph() -> QLabel:

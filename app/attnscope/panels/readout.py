@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from attnscope_engine.protocol import Picture
 from PySide6.QtCore import QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPaintEvent, QPen, QResizeEvent
+from PySide6.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QWidget
 
 from attnscope.looks import ColourMap, colour_table
 from attnscope.map_codes import codes_of
 from attnscope.map_feed import MapFeed
 from attnscope.map_scene import Panel, Scene
+from attnscope.painted_number import number_width, paint_number
 from attnscope.panels.colour_bar import ColourBar
 from attnscope.panels.row_table import RowTable
 from attnscope.quantities import NOTHING, count, weight
@@ -18,7 +19,7 @@ from attnscope.store import Store
 from attnscope.theme import Theme, font
 from attnscope.token_text import short
 
-HEIGHT, LOW_HEIGHT = 132, 104
+HEIGHT, LOW_HEIGHT = 112, 84
 LOUPE, LOW_LOUPE = 84, 64
 THIRD_COLUMN = 840
 """Width below which the colour bar is left out."""
@@ -78,14 +79,14 @@ class CellReadout(QWidget):
         self.update()
 
     def _scene_changed(self, old: Scene, new: Scene) -> None:
-        old_rows, new_rows = [panel.row for panel in old.panels], [panel.row for panel in new.panels]
+        old_rows, new_rows = [panel.row for panel in old.rows], [panel.row for panel in new.rows]
         if old.cell == new.cell and all(one is other for one, other in zip(old_rows, new_rows, strict=False)):
             return
         self.setAccessibleDescription(", ".join(f"{name} {value}" for name, value, _ in self.lines()))
         self.update()
 
     def _panel(self) -> Panel | None:
-        return next((panel for panel in self._feed.scene.panels if panel.row), None)
+        return next((panel for panel in self._feed.scene.rows if panel.row), None)
 
     def lines(self) -> list[tuple[str, str, str]]:
         """(name, value, what follows it in hint colour)."""
@@ -112,23 +113,22 @@ class CellReadout(QWidget):
         tokens = self._theme.tokens
         low = self.height() <= LOW_HEIGHT
         side = LOW_LOUPE if low else LOUPE
-        self._paint_loupe(painter, QRectF(12.5, 10.5, side, side))
+        self._paint_loupe(painter, QRectF(12.5, (self.height() - side) / 2 + 0.5, side, side))
         x = 12 + side + 13
         painter.setFont(font("tick"))
         painter.setPen(QColor(tokens.text2))
-        painter.drawText(QRectF(x, 6, self.width() - x, 16), Qt.AlignmentFlag.AlignVCenter, "loupe, 4 px = 1 weight")
-        y, line = 26.0, 18.0 if low else 20.0
-        for name, value, after in self.lines():
+        painter.drawText(QRectF(x, 4, self.width() - x, 16), Qt.AlignmentFlag.AlignVCenter, "loupe, 4 px = 1 weight")
+        y, line = 22.0, 20.0
+        for name, value, after in self.lines()[: 3 if low else 4]:
             painter.setFont(font("label"))
             painter.setPen(QColor(tokens.text2))
             painter.drawText(QRectF(x, y, 46, line), Qt.AlignmentFlag.AlignVCenter, name)
             face = font("number_medium" if name == "weight" else "number")
-            painter.setFont(face)
             painter.setPen(QColor(tokens.text1))
-            painter.drawText(QRectF(x + 46, y, 140, line), Qt.AlignmentFlag.AlignVCenter, value)
+            paint_number(painter, QRectF(x + 46, y, 140, line), value, face)
             painter.setFont(font("label"))
             painter.setPen(QColor(tokens.text2))
-            left = x + 46 + QFontMetricsF(face).horizontalAdvance(value) + 8
+            left = x + 46 + number_width(value, face) + 8
             painter.drawText(QRectF(left, y, self.width() - left, line), Qt.AlignmentFlag.AlignVCenter, after)
             y += line
         painter.end()

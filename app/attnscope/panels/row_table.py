@@ -6,21 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from attnscope_engine.protocol import Row
-from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from attnscope.looks import look
 from attnscope.map_feed import MapFeed
 from attnscope.map_scene import Panel, Scene
-from attnscope.marks import draw_swatch
+from attnscope.marks import draw_marker, draw_swatch
+from attnscope.painted_number import paint_number
 from attnscope.quantities import MINUS, NOTHING, count, three_digits, weight
 from attnscope.theme import Theme, font
 from attnscope.token_text import readable
 
-LINE = 20
+LINE, LOW_LINE = 20, 18
 UNIT = 46
-COLUMN = 86
+COLUMN, LEAST_COLUMN = 86, 60
+NAMES, SHORT_NAMES = 130, 84
+"""Room for the names of the lines."""
+SWATCH, MARK = 34, 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ QUANTITIES = (
     Quantity("mass on the sink", "sink mass", "", lambda row: weight(row.sink)),
     Quantity("mean distance", "distance", "tokens", lambda row: _tokens(row.distance)),
     Quantity("mass cut", "mass cut", "", lambda row: weight(row.mass_cut)),
-    Quantity("row sum, error", "row-sum error", "", _error),
+    Quantity("row sum, error", "row-sum err.", "", _error),
 )
 LONG_LINES = 5
 """Lines of the table beside the loupe: what is left out there, the row sum, is in the table for short texts."""
@@ -71,17 +75,17 @@ class RowTable(QWidget):
         theme.changed.connect(self.update)
 
     def sizeHint(self) -> QSize:
-        return QSize(380, 24 + LINE * (len(QUANTITIES) if self._full else LONG_LINES))
+        return QSize(380, self._top() + self._line() * (len(QUANTITIES) if self._full else LONG_LINES))
 
     def _scene_changed(self, old: Scene, new: Scene) -> None:
-        if old.cell == new.cell and [panel.row for panel in old.panels] == [panel.row for panel in new.panels]:
+        if old.cell == new.cell and [panel.row for panel in old.rows] == [panel.row for panel in new.rows]:
             return
         self.setAccessibleDescription(self.words())
         self.update()
 
     def words(self) -> str:
         """The table in words."""
-        panels = [panel for panel in self._feed.scene.panels if panel.row]
+        panels = [panel for panel in self._feed.scene.rows if panel.row]
         return "; ".join(
             f"{panel.title}: " + ", ".join(f"{each.name} {each.of(panel.row)}" for each in QUANTITIES if panel.row)
             for panel in panels
@@ -90,13 +94,17 @@ class RowTable(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         painter = QPainter(self)
         scene, tokens = self._feed.scene, self._theme.tokens
-        panels = [panel for panel in scene.panels if panel.title != "A − B"]
-        unit = 0 if self._full else UNIT
-        column = min(COLUMN, (self.width() - 112 - unit) / max(len(panels), 1))
-        right = self.width() - 12 - unit
+        panels = scene.rows
+        right = self.width() - 12.0 - (0 if self._full else UNIT)
+        metrics = QFontMetricsF(font("tick"))
+        widest = max((metrics.horizontalAdvance(panel.title) for panel in panels), default=0.0)
+        most = (right - (SHORT_NAMES if self._full else NAMES)) / max(len(panels), 1)
+        column = min(max(widest + MARK + 12, LEAST_COLUMN if self._full else COLUMN), most)
         painter.setFont(font("heading" if self._full else "tick"))
         painter.setPen(QColor(tokens.text1 if self._full else tokens.text2))
-        painter.drawText(QRectF(12, 6, right - column * len(panels) - 12, 18), Qt.AlignmentFlag.AlignVCenter, self._title(scene))
+        painter.drawText(
+            QRectF(12, self._top() - 20, right - column * len(panels) - 12, 18), Qt.AlignmentFlag.AlignVCenter, self._title(scene)
+        )
         for index, panel in enumerate(panels):
             edge = right - column * (len(panels) - 1 - index)
             self._paint_column(painter, panel, edge, column)
@@ -110,36 +118,47 @@ class RowTable(QWidget):
             return f"Row of {readable(scene.tokens[scene.cell[0]])}"
         return "This row"
 
+    def _line(self) -> int:
+        return LINE if self._full else LOW_LINE
+
+    def _top(self) -> int:
+        return 28 if self._full else 22
+
     def _lines(self) -> tuple[Quantity, ...]:
-        most = max(1, (self.height() - 26) // LINE)
+        most = max(1, (self.height() - self._top()) // self._line())
         wanted = QUANTITIES if self._full else QUANTITIES[:LONG_LINES]
         return wanted[:most]
 
     def _paint_names(self, painter: QPainter, right: float) -> None:
         tokens = self._theme.tokens
         for index, quantity in enumerate(self._lines()):
-            y = 26 + index * LINE
+            y = self._top() + index * self._line()
             painter.setFont(font("label"))
             painter.setPen(QColor(tokens.text2))
             name = quantity.short if self._full else quantity.name
-            painter.drawText(QRectF(12, y, 140, LINE), Qt.AlignmentFlag.AlignVCenter, name)
+            painter.drawText(QRectF(12, y, 140, self._line()), Qt.AlignmentFlag.AlignVCenter, name)
             if not self._full and quantity.unit:
                 painter.setFont(font("tick"))
                 painter.setPen(QColor(tokens.text3))
-                painter.drawText(QRectF(right + 6, y, UNIT, LINE), Qt.AlignmentFlag.AlignVCenter, quantity.unit)
+                painter.drawText(QRectF(right + 6, y, UNIT, self._line()), Qt.AlignmentFlag.AlignVCenter, quantity.unit)
 
     def _paint_column(self, painter: QPainter, panel: Panel, edge: float, width: float) -> None:
         tokens = self._theme.tokens
         metrics = QFontMetricsF(font("tick"))
-        title = metrics.elidedText(panel.title, Qt.TextElideMode.ElideRight, width - 36)
+        title = metrics.elidedText(panel.title, Qt.TextElideMode.ElideRight, width - MARK)
         text_width = metrics.horizontalAdvance(title)
-        draw_swatch(painter, QRectF(edge - text_width - 34, 8, 26, 14), look(panel.variant), tokens)
+        if text_width + SWATCH <= width:
+            draw_swatch(
+                painter, QRectF(edge - text_width - SWATCH, self._top() - 18, SWATCH - 6, 14), look(panel.variant), tokens
+            )
+        else:
+            draw_marker(painter, QPointF(edge - text_width - 9, self._top() - 11), look(panel.variant), tokens, halo=tokens.panel)
         painter.setFont(font("tick"))
         painter.setPen(QColor(tokens.text2))
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-        painter.drawText(QRectF(edge - text_width - 2, 6, text_width + 2, 18), right, title)
-        painter.setFont(font("number"))
+        painter.drawText(QRectF(edge - text_width - 2, self._top() - 20, text_width + 2, 18), right, title)
         painter.setPen(QColor(tokens.text1))
         for index, quantity in enumerate(self._lines()):
             value = quantity.of(panel.row) if panel.row else NOTHING
-            painter.drawText(QRectF(edge - width, 26 + index * LINE, width, LINE), right, value)
+            y = self._top() + index * self._line()
+            paint_number(painter, QRectF(edge - width, y, width, self._line()), value, font("number"), right=True)

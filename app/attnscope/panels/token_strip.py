@@ -19,7 +19,7 @@ from attnscope.token_text import readable, starts_word
 
 SIDE = 20
 LEGEND = 150
-SPACE = 15
+SPACE = 18
 """Pixels between words; tokens of one word touch."""
 BAR = 36
 """Longest bar: a weight of 1."""
@@ -75,7 +75,7 @@ class TokenStrip(QWidget):
         if (
             old.tokens != new.tokens
             or old.cell != new.cell
-            or [(panel.variant, panel.row) for panel in old.panels] != [(panel.variant, panel.row) for panel in new.panels]
+            or [(panel.variant, panel.row) for panel in old.rows] != [(panel.variant, panel.row) for panel in new.rows]
         ):
             self.setAccessibleDescription(self.words())
             self.update()
@@ -93,7 +93,7 @@ class TokenStrip(QWidget):
         return "; ".join(parts)
 
     def _panels(self) -> tuple[Panel, ...]:
-        return tuple(panel for panel in self._feed.scene.panels if panel.title != "A − B")[:MOST_PANELS]
+        return self._feed.scene.rows[:MOST_PANELS]
 
     def _arrange(self) -> None:
         scene = self._feed.scene

@@ -13,6 +13,8 @@ from PySide6.QtGui import QColor, QHelpEvent, QImage, QKeyEvent, QMouseEvent, QP
 from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from attnscope.looks import colour_table
+from attnscope.map_view import snapped_side
+from attnscope.plots.heads_layout import BAND_GAP, Grid, best_grid
 from attnscope.quantities import three_digits, weight
 from attnscope.state import State, shown_head, text_read
 from attnscope.store import Store
@@ -40,9 +42,7 @@ _SAID: dict[Sort, str] = {
     "induction": "the most mass after an earlier copy first",
 }
 TITLE = 28
-LEFT, BELOW, SIDE = 34, 18, 12
-GAP = 2
-LEAST_PITCH = 12
+LEFT, SIDE = 34, 12
 LOUPE = 168
 LOUPE_COLUMN = 208
 
@@ -109,32 +109,21 @@ class HeadsGrid(QWidget):
         self._sheet = None
         self.update()
 
-    def across(self) -> int:
-        """Thumbnails in a line."""
+    def grid(self) -> Grid:
+        """How the thumbnails lie in the room that there is."""
         drawn = self.drawn()
-        layers = drawn.thumbs.shape[0] if drawn else 1
-        if layers > 1:
-            return layers
-        ratio = max(self._room()[0], 1) / max(self._room()[1], 1)
-        return max(1, min(len(self._order), math.ceil(math.sqrt(len(self._order) * ratio))))
-
-    def _room(self) -> tuple[int, int]:
+        layers, heads = drawn.thumbs.shape[:2] if drawn else (1, 1)
         column = LOUPE_COLUMN if self._full else 0
-        return self.width() - LEFT - SIDE - column, self.height() - TITLE - BELOW - 6
-
-    def pitch(self) -> int:
-        """Pixels from thumbnail to thumbnail."""
-        if not self._order:
-            return LEAST_PITCH
-        width, height = self._room()
-        lines = math.ceil(len(self._order) / self.across())
-        return max(LEAST_PITCH, min(width // self.across(), height // lines))
+        room = self.width() - LEFT - SIDE - column, self.height() - TITLE - BAND_GAP - 4
+        by_layer = self.sort == "order" and layers > 1
+        return best_grid(room, len(self._order), layers if by_layer else 0, heads, most_bands=4 if self._full else 1)
 
     def place(self, index: int) -> QRectF:
         """Where a thumbnail lies."""
-        line, column = divmod(index, self.across())
-        pitch = self.pitch()
-        return QRectF(LEFT + column * pitch, TITLE + line * pitch, pitch - GAP, pitch - GAP)
+        drawn, grid = self.drawn(), self.grid()
+        line, column = grid.cell_of(index)
+        side = snapped_side(grid.pitch - 1, drawn.thumbs.shape[2] if drawn else 1)
+        return QRectF(LEFT + column * grid.pitch, TITLE + grid.top_of(line), side, side)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
@@ -198,15 +187,18 @@ class HeadsGrid(QWidget):
     def _paint_numbers(self, painter: QPainter, layers: int, heads: int) -> None:
         painter.setFont(font("tick"))
         painter.setPen(QColor(self._theme.tokens.text2))
-        pitch = self.pitch()
+        grid = self.grid()
+        pitch, per_band = grid.pitch, grid.across
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-        for head in range(0, heads, 2 if pitch < 28 else 1):
-            painter.drawText(QRectF(0, TITLE + head * pitch, LEFT - 8, pitch - GAP), right, str(head))
-        below = TITLE + heads * pitch + 1
-        labelled = [layer for layer in range(0, layers, 5) if layers - 1 - layer >= 3] + [layers - 1]
-        for layer in labelled:
-            rect = QRectF(LEFT + layer * pitch - 10, below, pitch + 18, 14)
-            painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, str(layer))
+        for band in range(-(-layers // per_band)):
+            for head in range(0, heads, 2 if pitch < 28 else 1):
+                top = TITLE + grid.top_of(band * heads + head)
+                painter.drawText(QRectF(0, top, LEFT - 8, pitch - 1), right, str(head))
+            below = TITLE + grid.top_of(band * heads + heads - 1) + pitch
+            first, last = band * per_band, min((band + 1) * per_band, layers) - 1
+            for layer in numbered(first, last, 5 if pitch < 30 else 1):
+                rect = QRectF(LEFT + (layer - first) * pitch - 10, below, pitch + 18, 14)
+                painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, str(layer))
 
     def _paint_marks(self, painter: QPainter) -> None:
         tokens = self._theme.tokens
@@ -232,9 +224,8 @@ class HeadsGrid(QWidget):
         painter.drawRect(box.adjusted(-0.5, -0.5, 0.5, 0.5))
         painter.setPen(QColor(tokens.text1))
         painter.setFont(font("heading"))
-        painter.drawText(
-            QRectF(box.x(), box.bottom() + 8, LOUPE, 18), Qt.AlignmentFlag.AlignVCenter, f"Layer {layer}, head {head}"
-        )
+        title = f"Layer {layer}, head {head}"
+        painter.drawText(QRectF(box.x(), box.bottom() + 8, LOUPE, 18), Qt.AlignmentFlag.AlignVCenter, title)
         for index, (name, value) in enumerate(self.facts_of(layer, head)):
             y = box.bottom() + 32 + index * 20
             painter.setFont(font("label"))
@@ -263,10 +254,7 @@ class HeadsGrid(QWidget):
 
     def index_at(self, x: float, y: float) -> int:
         """Index of the thumbnail under a point, -1 for none."""
-        pitch, across = self.pitch(), self.across()
-        column, line = int((x - LEFT) // pitch), int((y - TITLE) // pitch)
-        index = line * across + column
-        return index if 0 <= column < across and line >= 0 and 0 <= index < len(self._order) else -1
+        return self.grid().index_at(x - LEFT, y - TITLE)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         self._hover(self.index_at(event.position().x(), event.position().y()))
@@ -306,7 +294,8 @@ class HeadsGrid(QWidget):
             self._store.update(**(changes | {"compare": "side"} if self._full else changes))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        moves = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: -self.across(), Qt.Key.Key_Down: self.across()}
+        stride = self.grid().stride
+        moves = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: -stride, Qt.Key.Key_Down: stride}
         step = moves.get(Qt.Key(event.key()))
         if step is not None and self._order:
             shown = shown_head(self._store.state)
@@ -316,3 +305,8 @@ class HeadsGrid(QWidget):
             self.open(self._hovered)
         else:
             super().keyPressEvent(event)
+
+
+def numbered(first: int, last: int, every: int) -> list[int]:
+    """Layers whose number is written: every fifth or each, and the last."""
+    return [layer for layer in range(first, last, every) if every == 1 or last - layer >= 3] + [last]

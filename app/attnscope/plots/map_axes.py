@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
 
-from attnscope.map_view import View, in_kilo, positions
+from attnscope.map_view import View, positions, step_of
 from attnscope.plots.map_layout import Box
 from attnscope.theme import Theme, font
 from attnscope.token_text import short
@@ -15,6 +15,8 @@ from attnscope.token_text import short
 TOKEN_CELL = 14
 """Logical pixels of a cell from which its token is written."""
 TICK = 4
+LABEL_ROOM = 52
+"""Least pixels between two labels."""
 MOST_TOKEN = 84
 """Widest that a token may be on an axis, in logical pixels."""
 TITLE = 18
@@ -68,7 +70,8 @@ def paint_key_axis(painter: QPainter, theme: Theme, box: Box, text: AxisText, ro
         title = "key token"
     else:
         _key_positions(painter, theme, box, text)
-        title = "key position (tokens, 1k = 1,024)" if in_kilo(*text.view[2:]) else "key position (tokens)"
+        in_kilo = step_of(*text.view[2:], _steps(box.width)) % 1024 == 0
+        title = "key position (tokens, 1k = 1,024)" if in_kilo else "key position (tokens)"
     painter.setFont(font("label"))
     painter.setPen(QColor(theme.tokens.text2))
     top = box.bottom + (room - TITLE if with_tokens else 22)
@@ -130,12 +133,16 @@ def _tick(painter: QPainter, theme: Theme, one: QPointF, other: QPointF) -> None
     painter.drawLine(one, other)
 
 
+def _steps(length: float) -> int:
+    return max(2, int(length / LABEL_ROOM))
+
+
 def _ticks(low: int, high: int, length: float) -> list[tuple[float, str, int]]:
     """(pixels from the start, label, 1 or -1 for the first or last when it must turn inward)."""
     cell = length / (high - low)
     centred = cell / 2 if cell >= 4 else 0.0  # a position is the middle of its cell once a cell can be seen
     found = []
-    for position in positions(low, high):
+    for position in positions(low, high, _steps(length)):
         at = (position.value - low) * cell + centred
         if at <= length + 0.5:
             found.append((at, position.label, 1 if at < 6 else -1 if at > length - 6 else 0))

@@ -114,7 +114,9 @@ class MapCanvas(QWidget):
         self._drawings.keep(self.scene)
         refused = {panel.variant: (panel, place) for panel, place in self._pairs() if panel.refusal}
         for variant in set(self._cards) - set(refused):
-            self._cards.pop(variant).deleteLater()
+            card = self._cards.pop(variant)
+            card.hide()
+            card.deleteLater()
         for variant, (panel, place) in refused.items():
             if variant not in self._cards:
                 self._cards[variant] = RefusalCard(self._store, self._theme, self)
@@ -125,6 +127,17 @@ class MapCanvas(QWidget):
             bottom = place.trace.bottom if place.trace else place.map.bottom
             card.setGeometry(QRect(round(place.map.x), round(place.map.y), round(place.map.width), round(bottom - place.map.y)))
             card.show()
+
+    def _one_line(self) -> bool:
+        return len({place.map.y for place in self.places}) == 1
+
+    def _traced(self, panel: Panel, place: Place) -> Panel | None:
+        """Whose row is traced under a place: its own panel's; in two lines only that of the panel under the pointer."""
+        if place.trace is None or self._one_line():
+            return panel
+        pairs = self._pairs()
+        pointed, where = pairs[self._pointed if self._pointed < len(pairs) else 0]
+        return pointed if where.map.x == place.map.x else None
 
     def _pairs(self) -> list[tuple[Panel, Place]]:
         return list(zip(self.scene.panels, self.places, strict=False))
@@ -141,8 +154,8 @@ class MapCanvas(QWidget):
             self._still = self._paint_still(canvas)
         painter.drawPixmap(0, 0, self._still)
         if not self.scene.message:
-            for index, (panel, place) in enumerate(self._pairs()):
-                map_painter.paint_hand(painter, canvas, panel, place, trace=len(self.places) <= 2 or index == self._pointed)
+            for panel, place in self._pairs():
+                map_painter.paint_hand(painter, canvas, panel, place, traced=self._traced(panel, place))
             self._paint_rubber(painter)
         painter.end()
 
@@ -178,7 +191,7 @@ class MapCanvas(QWidget):
         words = [f"{' and '.join(panel.title for panel in scene.panels)}, {scene.seq_len:,} tokens"]
         if scene.cell:
             words.append(scene.link() or f"query {scene.cell[0]:,}, key {scene.cell[1]:,}")
-            for panel in scene.panels:
+            for panel in scene.rows:
                 found = panel.weight(scene.cell[1])
                 if found is not None:
                     words.append(f"{panel.title} {'masked' if found != found else weight(found)}")
@@ -298,4 +311,5 @@ def needs_of(scene: Scene, height: float, ratio: float) -> Needs:
         room = token_room(scene.tokens) + TITLE + 14
         left, below, gap = max(left, room), max(below, room), map_layout.TOKEN_GAP if scene.short else gap
     factor = map_rectangle(None, scene.seq_len)[2] if scene.seq_len else 1
-    return Needs(gutters, left, below, trace, scene.seq_len, factor, gap, ratio)
+    right = 8 if scene.short else 16
+    return Needs(gutters, left, right, below, trace, scene.seq_len, factor, gap, ratio)

@@ -10,13 +10,12 @@ from attnscope.map_view import snapped_side
 HEADER = 36
 GAP = 20
 TOKEN_GAP = 32
-RIGHT = 16
 TRACE_ABOVE = 8
 LONG_LEFT = 60.0
 LONG_BELOW = 44.0
 GUTTER_BAR = 48
 GUTTER_AHEAD = 10
-GUTTER_NUMBER = 44
+GUTTER_NUMBER = 40
 LEAST_SIDE = 48
 SMALL = 64
 """Tokens up to which a row is high enough for a bar of its own."""
@@ -66,6 +65,8 @@ class Needs:
     """One a panel: whether bars of the cut mass stand at its right."""
     left: float = LONG_LEFT
     """Pixels for the query axis."""
+    right: float = 16
+    """Pixels right of the last panel."""
     below: float = LONG_BELOW
     """Pixels for the key axis."""
     trace: float = 0.0
@@ -80,22 +81,28 @@ class Needs:
 
 
 def lay_out(width: float, height: float, needs: Needs) -> tuple[Place, ...]:
-    """Places of one to four panels: one or two in a line, three or four in two lines of two."""
+    """Places of one to four panels: in one line, or three and four in two lines when the maps are larger so."""
     count = len(needs.gutters)
     if not count:
         return ()
-    across = min(count, 2)
-    down = (count + 1) // 2
-    gutters = [_gutter_width(needs, column, across) for column in range(across)]
-    trace = needs.trace + TRACE_ABOVE if needs.trace else 0.0
-    side_across = (width - needs.left - RIGHT - needs.gap * (across - 1) - sum(gutters)) / across
-    side_down = (height - down * HEADER - trace - needs.below) / down
-    device_side = int(max(min(side_across, side_down), LEAST_SIDE) * needs.ratio)
+    sides = {across: _side(width, height, needs, across) for across in ({count, 2} if count > 2 else {count})}
+    across = max(sides, key=lambda each: (sides[each], -each))
+    device_side = int(max(sides[across], LEAST_SIDE) * needs.ratio)
     side = snapped_side(device_side, _cells(needs, device_side)) / needs.ratio
-    used = needs.left + RIGHT + needs.gap * (across - 1) + sum(gutters) + side * across
+    gutters = [_gutter_width(needs, column, across) for column in range(across)]
+    used = needs.left + needs.right + needs.gap * (across - 1) + sum(gutters) + side * across
     start = max(0, int((width - used) / 2)) + needs.left
     lefts = [start + column * (side + needs.gap) + sum(gutters[:column]) for column in range(across)]
     return tuple(_place(index, count, across, lefts, side, needs) for index in range(count))
+
+
+def _side(width: float, height: float, needs: Needs, across: int) -> float:
+    """Largest map with so many panels in a line."""
+    down = -(-len(needs.gutters) // across)
+    gutters = sum(_gutter_width(needs, column, across) for column in range(across))
+    trace = needs.trace + TRACE_ABOVE if needs.trace else 0.0
+    side_across = (width - needs.left - needs.right - needs.gap * (across - 1) - gutters) / across
+    return min(side_across, (height - down * HEADER - trace - needs.below) / down)
 
 
 def _cells(needs: Needs, device_side: int) -> int:

@@ -11,6 +11,7 @@ from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen
 from attnscope.looks import Look, Tokens
 from attnscope.map_view import View, whole
 from attnscope.marks import line_pen
+from attnscope.painted_number import number_width, paint_number
 from attnscope.plots.map_layout import Box
 from attnscope.plots.map_picture import Area, CodeImage
 from attnscope.theme import font, icon
@@ -106,6 +107,7 @@ def paint_masked_label(
     rect = QRectF(box.right - width - 12, box.y + 11, width, 15) if top else QRectF(box.x + 40, box.bottom - 25, width, 15)
     if not lies_on_mask(image, area, view, box, rect):
         return False
+    painter.fillRect(rect.adjusted(-5, 0, 5, 0), QColor(tokens.mask))  # borders and grid stop at the words
     painter.setPen(QColor(tokens.text3))
     painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, text)
     return True
@@ -113,12 +115,17 @@ def paint_masked_label(
 
 def paint_link_label(painter: QPainter, image: CodeImage, area: Area, view: View, box: Box, text: str, tokens: Tokens) -> None:
     """The chosen cell's tokens and weight, in the masked part of the map."""
-    painter.setFont(font("label_medium"))
-    width = QFontMetricsF(font("label_medium")).horizontalAdvance(text) + 2
+    names, _, value = text.rpartition(" ")
+    metrics = QFontMetricsF(font("label_medium"))
+    before = metrics.horizontalAdvance(names + " ")
+    width = before + number_width(value, font("label_medium")) + 2
     rect = QRectF(box.right - width - 11, box.y + 31, width, 18)
     if lies_on_mask(image, area, view, box, rect):
+        painter.fillRect(rect.adjusted(-4, 1, 4, -1), QColor(tokens.mask))
         painter.setPen(QColor(tokens.accent))
-        painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, text)
+        painter.setFont(font("label_medium"))
+        painter.drawText(rect, Qt.AlignmentFlag.AlignVCenter, names)
+        paint_number(painter, rect.adjusted(before, 0, 0, 0), value, font("label_medium"))
 
 
 def lies_on_mask(image: CodeImage, area: Area, view: View, box: Box, rect: QRectF) -> bool:

@@ -26,7 +26,7 @@ from attnscope.theme import Theme, font
 
 LOW_PAGE = 720
 """Height of the page below which what is under the maps is lower."""
-HEADS_HEIGHT, LOW_HEADS_HEIGHT = 230, 204
+HEADS_HEIGHT, LOW_HEADS_HEIGHT = 232, 214
 LEAST_WIDTH = 820
 """Width below which the column beside the maps is left out."""
 
@@ -71,12 +71,13 @@ class MapPage(QWidget):
         self._beside = QWidget()
         self._beside.setFixedWidth(WIDTH + 16)
         column = QVBoxLayout(self._beside)
-        column.setContentsMargins(0, 14, 16, 8)
-        column.setSpacing(12)
+        column.setContentsMargins(0, 12, 16, 4)
+        column.setSpacing(8)
         column.addWidget(self.tour)
         column.addWidget(self.colours)
         column.addStretch(1)
-        middle = QHBoxLayout()
+        self._middle = QWidget()
+        middle = QHBoxLayout(self._middle)
         middle.setContentsMargins(0, 0, 0, 0)
         middle.setSpacing(0)
         middle.addWidget(self.canvas, 1)
@@ -87,7 +88,7 @@ class MapPage(QWidget):
         under = QHBoxLayout(self._under)
         under.setContentsMargins(0, 0, 0, 0)
         under.setSpacing(0)
-        for widget, stretch in ((self.heads, 65), (_rule(1, 0), 0), (self.strongest, 23), (_rule(1, 0), 0), (self.row, 23)):
+        for widget, stretch in ((self.heads, 64), (_rule(1, 0), 0), (self.strongest, 22), (_rule(1, 0), 0), (self.row, 24)):
             under.addWidget(widget, stretch)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
@@ -95,7 +96,7 @@ class MapPage(QWidget):
         rows.addWidget(self.toolbar)
         rows.addWidget(_rule(0, 1))
         rows.addWidget(self.strip)
-        rows.addLayout(middle, 1)
+        rows.addWidget(self._middle, 1)
         rows.addWidget(self.all_heads, 1)
         self._line = _rule(0, 1)
         rows.addWidget(self._line)
@@ -117,7 +118,7 @@ class MapPage(QWidget):
         heads = state.settings.compare == "heads" and bool(scene.panels)
         maps = not heads
         self.all_heads.setVisible(heads)
-        self.canvas.setVisible(maps)
+        self._middle.setVisible(maps)
         self.strip.setVisible(maps and scene.short)
         self.tour.setVisible(not state.live.tour_done)
         self._beside.setVisible(maps and scene.short and self.width() >= LEAST_WIDTH)
@@ -130,6 +131,7 @@ class MapPage(QWidget):
         super().resizeEvent(event)
         low = self.height() < LOW_PAGE
         self.readout.set_low(low)
+        self.colours.set_low(low)
         self._under.setFixedHeight(LOW_HEADS_HEIGHT if low else HEADS_HEIGHT)
         if event.size().width() != event.oldSize().width():
             self._show()

@@ -43,40 +43,40 @@ class Drawings:
 
     def __init__(self) -> None:
         self._images: dict[int, CodeImage] = {}
-        self._whole: dict[str, Drawing] = {}
+        self._whole: dict[str, tuple[Picture, DrawMap]] = {}
 
     def forget(self) -> None:
         """Throws all images away: the theme or the colours have changed."""
         self._images.clear()
-        self._whole.clear()
 
     def keep(self, scene: Scene) -> None:
         """Lets go of images that no panel shows any more."""
-        shown = {id(panel.picture) for panel in scene.panels} | {id(each.image.picture) for each in self._whole.values()}
+        shown = {id(panel.picture) for panel in scene.panels} | {id(picture) for picture, _ in self._whole.values()}
         self._images = {key: image for key, image in self._images.items() if key in shown}
 
     def of(self, panel: Panel, colours: ColourMap, tokens: Tokens) -> Drawing | None:
         """The panel's picture; None while there is none."""
         if panel.picture is None or panel.job is None or not panel.picture.codes.data:
             return None
-        drawing = Drawing(self._image(panel.picture, panel.job, colours, tokens), area_of(panel.job), panel.job)
-        if drawing.covers((0, panel.job.workload.seq_len, 0, panel.job.workload.seq_len)):
-            self._whole[panel.title] = drawing
+        drawing = self._drawing(panel.picture, panel.job, colours, tokens)
+        if drawing.covers((0, panel.seq_len, 0, panel.seq_len)):
+            self._whole[panel.title] = panel.picture, panel.job
         return drawing
 
-    def whole(self, panel: Panel) -> Drawing | None:
+    def whole(self, panel: Panel, colours: ColourMap, tokens: Tokens) -> Drawing | None:
         """The last picture of all of the panel's map, if it is of the same subject."""
         found = self._whole.get(panel.title)
-        if found is None or panel.job is None or panel.choice not in found.job.panels:
+        if found is None or panel.job is None or panel.choice not in found[1].panels or not same_subject(found[1], panel.job):
             return None
-        return found if same_subject(found.job, panel.job) else None
+        return self._drawing(*found, colours, tokens)
 
-    def _image(self, picture: Picture, job: DrawMap, colours: ColourMap, tokens: Tokens) -> CodeImage:
+    def _drawing(self, picture: Picture, job: DrawMap, colours: ColourMap, tokens: Tokens) -> Drawing:
         found = self._images.get(id(picture))
-        if found is None or found.picture is not picture:
-            found = CodeImage(picture, "signed" if picture.signed else colours, tokens, mean=job.pool == "mean")
+        shown: ColourMap = "signed" if picture.signed else colours
+        if found is None or found.picture is not picture or found.colours != shown:
+            found = CodeImage(picture, shown, tokens, mean=job.pool == "mean")
             self._images[id(picture)] = found
-        return found
+        return Drawing(found, area_of(job), job)
 
 
 def area_of(job: DrawMap) -> Area:
@@ -115,7 +115,7 @@ def paint_panel(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -
     box = place.map
     painter.drawRect(QRectF(box.x - 0.5, box.y - 0.5, box.width + 1, box.height + 1))
     if drawing and place.first and place.map.y <= HEADER + 1 and not canvas.scene.fitted:
-        whole = canvas.drawings.whole(panel)
+        whole = canvas.drawings.whole(panel, canvas.colours, canvas.theme.tokens)
         if whole and box.width >= 3 * marks.MINIMAP:
             spot = marks.minimap_box(box, view, causal=canvas.scene.causal)
             marks.paint_minimap(painter, spot, whole.image, whole.area, view, canvas.scene.seq_len, tokens)
@@ -125,7 +125,7 @@ def _paint_pictures(painter: QPainter, canvas: Canvas, panel: Panel, box: Box, d
     painter.save()
     painter.setOpacity(STALE if stale else 1.0)
     if not drawing.covers(canvas.scene.view):
-        whole = canvas.drawings.whole(panel)
+        whole = canvas.drawings.whole(panel, canvas.colours, canvas.theme.tokens)
         if whole:
             whole.image.paint(painter, whole.area, canvas.scene.view, box)
     drawing.image.paint(painter, drawing.area, canvas.scene.view, box)
@@ -157,52 +157,56 @@ def _outside(panel: Panel) -> str:
 def _paint_header(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, drawing: Drawing | None) -> None:
     tokens, header = canvas.theme.tokens, place.header
     x, top, height = header.x, header.y + 9, 20.0
-    if panel.title != "A − B":
+    if not panel.is_difference:
         draw_swatch(painter, QRectF(x, top + 3, 32, 14), look(panel.variant), tokens)
         x += 44
-    note = "refused before launch" if panel.refusal else _note(canvas, panel, place, drawing)
-    title = panel.title if panel.title != "A − B" else _difference_title(panel)
+    title = _difference_title(panel) if panel.is_difference else panel.title
     title_width = QFontMetricsF(font("body_medium")).horizontalAdvance(title)
     painter.setFont(font("body_medium"))
     painter.setPen(QColor(tokens.text1))
     painter.drawText(QRectF(x, top, title_width + 2, height), Qt.AlignmentFlag.AlignVCenter, title)
     x += title_width + 9
     metrics = QFontMetricsF(font("label"))
-    painter.setFont(font("label"))
     room = header.right - x
+    note = next((note for note in _notes(canvas, panel, place, drawing) if metrics.horizontalAdvance(note) <= room), "")
+    painter.setFont(font("label"))
     if panel.summary and metrics.horizontalAdvance(panel.summary) + metrics.horizontalAdvance(note) + 16 <= room:
         painter.setPen(QColor(tokens.text2))
         painter.drawText(QRectF(x, top, room, height), Qt.AlignmentFlag.AlignVCenter, panel.summary)
-        x += metrics.horizontalAdvance(panel.summary) + 12
     painter.setPen(QColor(tokens.danger if panel.refusal else tokens.text2))
-    room = header.right - x
-    painter.drawText(QRectF(x, top, room, height), RIGHT, metrics.elidedText(note, Qt.TextElideMode.ElideRight, room))
+    painter.drawText(QRectF(x, top, room, height), RIGHT, note)
 
 
 def _difference_title(panel: Panel) -> str:
     return f"A − B, max |Δ| {weight(panel.picture.max_abs)}" if panel.picture else "A − B"
 
 
-def _note(canvas: Canvas, panel: Panel, place: Place, drawing: Drawing | None) -> str:
-    """Right of the header: which head, what is dropped, or how exact the picture is."""
+def _notes(canvas: Canvas, panel: Panel, place: Place, drawing: Drawing | None) -> tuple[str, ...]:
+    """Right of the header, the longest that fits: which head, what is dropped, how exact the picture is."""
     scene = canvas.scene
-    if panel.drop is not None and panel.drop > 0:
-        return f"drops {panel.drop * 100:.0f} % of the mass, mean over rows"
+    if panel.refusal:
+        return ("refused before launch", "refused")
     if drawing is None or panel.stale:
-        return ""
+        return ()
+    if panel.drop is not None and panel.drop > 0:
+        share = f"drops {panel.drop * 100:.0f} % of the mass"
+        return (f"{share}, mean over rows", share)
     if scene.head and scene.short:
-        return scene.head
-    ratio = canvas.needs.ratio
-    pixels = place.map.width / (scene.view[1] - scene.view[0]) * ratio
-    factor = drawing.area.factor
-    if not drawing.covers(scene.view) or (factor > 1 and factor * pixels > 1 + 1e-6):
+        return (scene.head,)
+    exact = _exactness(canvas, place, drawing)
+    return (f"{scene.head} · {exact}", scene.head) if scene.head else (exact,)
+
+
+def _exactness(canvas: Canvas, place: Place, drawing: Drawing) -> str:
+    view, factor = canvas.scene.view, drawing.area.factor
+    pixels = place.map.width / (view[1] - view[0]) * canvas.needs.ratio
+    if not drawing.covers(view) or (factor > 1 and factor * pixels > 1 + 1e-6):
         return f"coarse · 1 px = {count(factor)} × {count(factor)} weights"
     pooled = factor * coarser(factor, pixels)
-    exact = "exact" if pooled == 1 else f"exact · 1 px = {count(pooled)} × {count(pooled)} weights"
-    return f"{scene.head} · {exact}" if scene.head else exact
+    return "exact" if pooled == 1 else f"exact · 1 px = {count(pooled)} × {count(pooled)} weights"
 
 
-def paint_hand(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, *, trace: bool) -> None:
+def paint_hand(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, *, traced: Panel | None) -> None:
     """What follows the pointer: axes with the chosen query and key, trace, crosshair, the row's number of cut mass."""
     scene, tokens = canvas.scene, canvas.theme.tokens
     row, column = scene.cell or (-1, -1)
@@ -214,8 +218,8 @@ def paint_hand(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, *,
         return
     if place.last:
         paint_key_axis(painter, canvas.theme, lowest, text, canvas.needs.below)
-    if place.trace and trace:
-        paint_panel_trace(painter, canvas, panel, place.trace, first=place.first)
+    if place.trace and traced and not traced.refusal:
+        paint_panel_trace(painter, canvas, traced, place.trace, first=place.first)
     if panel.picture is None:
         return
     cut = mass_cut(panel.picture)
@@ -230,7 +234,7 @@ def paint_hand(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, *,
 def paint_panel_trace(painter: QPainter, canvas: Canvas, panel: Panel, box: Box, *, first: bool) -> None:
     """The trace of one panel's row with its words and the mark of the chosen key."""
     scene, tokens = canvas.scene, canvas.theme.tokens
-    if scene.cell is None:
+    if scene.cell is None or panel.is_difference:
         return
     weights = panel.row.weights if panel.row else None
     paint_trace(painter, canvas.theme, box, scene.view, weights, look(panel.variant).colour(tokens))
@@ -260,7 +264,7 @@ def _paint_link(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -
     scene = canvas.scene
     assert scene.cell is not None
     drawing = canvas.drawings.of(panel, canvas.colours, canvas.theme.tokens)
-    found, names = panel.weight(scene.cell[1]), scene.link()
+    found, names = scene.weight(panel, scene.cell[1]), scene.link()
     if drawing is None or found is None or not names:
         return
     words = f"{names} {weight(found)}" if found == found else f"{names} {'cut' if scene.cell[1] <= scene.cell[0] else 'masked'}"

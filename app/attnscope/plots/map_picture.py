@@ -41,7 +41,7 @@ class CodeImage:
     """A picture ready to paint under one theme and colour map. Levels of coarser cells are made when first needed."""
 
     def __init__(self, picture: Picture, colours: ColourMap, tokens: Tokens, *, mean: bool = False) -> None:
-        self.picture = picture
+        self.picture, self.colours = picture, colours
         self.height, self.width = picture.codes.shape
         self._mean = mean
         self._tokens = tokens

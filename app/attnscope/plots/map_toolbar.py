@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from attnscope_engine.protocol import FileSource, SyntheticSource, TextSource
-from PySide6.QtCore import QSignalBlocker, Qt, Signal
+from PySide6.QtCore import QSignalBlocker, QSize, Qt, Signal
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSpinBox, QWidget
+from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from attnscope.map_feed import MapFeed
 from attnscope.map_scene import Scene
+from attnscope.panels.number_field import NumberField
 from attnscope.panels.segments import Segments
 from attnscope.requests import wanted
 from attnscope.state import SAMPLE_TEXT, State, shown_head, text_read
@@ -72,11 +73,11 @@ class MapToolbar(QWidget):
         self.edit.clicked.connect(lambda: self.action.emit("edit_text"))
         self._row.addWidget(self.edit)
         self.seed = self._number("seed", "Seed of the synthetic inputs", 2**31 - 1)
-        self.seed.valueChanged.connect(self._choose_seed)
+        self.seed.chosen.connect(self._choose_seed)
         self.layer = self._number("layer", "Layer of the model (L, Shift+L)", 1000)
         self.head = self._number("head", "Head (H, Shift+H)", MOST_HEADS)
-        self.layer.valueChanged.connect(self._choose_head)
-        self.head.valueChanged.connect(self._choose_head)
+        self.layer.chosen.connect(self._choose_head)
+        self.head.chosen.connect(self._choose_head)
 
     def _build_view(self, theme: Theme) -> None:
         self.compare = Segments("Compare", (("side", "Side by side"), ("difference", "A − B"), ("heads", "All heads")))
@@ -123,19 +124,8 @@ class MapToolbar(QWidget):
         self._row.addWidget(label)
         return label
 
-    def _number(self, name: str, tip: str, most: int) -> QSpinBox:
-        caption = self._caption(name)
-        field = QSpinBox()
-        field.setRange(0, most)
-        field.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
-        field.setKeyboardTracking(False)
-        field.setFont(font("number"))
-        field.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        field.setFixedHeight(24)
-        field.setAccessibleName(name.capitalize())
-        field.setToolTip(tip)
-        caption.setBuddy(field)
-        field.setProperty("caption", caption)
+    def _number(self, name: str, tip: str, most: int) -> _Indexed:
+        field = _Indexed(name, tip, most)
         self._row.addWidget(field)
         return field
 
@@ -161,7 +151,7 @@ class MapToolbar(QWidget):
             self._store.update(source=SyntheticSource(source.kind, seed))
 
     def _choose_head(self) -> None:
-        self._store.update(layer=self.layer.value(), head=self.head.value())
+        self._store.update(layer=self.layer.number, head=self.head.number)
 
     def _choose_colours(self, index: int) -> None:
         scale, colours = self.colours.itemData(index)
@@ -193,10 +183,10 @@ class MapToolbar(QWidget):
             name = source.path.replace("\\", "/").rpartition("/")[2] if isinstance(source, FileSource) else ""
             self.source.setItemText(place, f"Q K · {name[:28]}" if name else "Q K from a file…")
         self.edit.setVisible(text)
-        _show_field(self.seed, synthetic)
-        _show_field(self.layer, text)
+        self.seed.setVisible(synthetic)
+        self.layer.setVisible(text)
         if isinstance(source, SyntheticSource):
-            _set(self.seed, source.seed, 2**31 - 1, "")
+            self.seed.show_number(source.seed, 2**31, say=False)
         self._show_head(state)
         self.compare.set_value(settings.compare)
         several = len(settings.checked) >= 2
@@ -218,11 +208,11 @@ class MapToolbar(QWidget):
         read, workload = text_read(state), state.settings.workload
         layer, head = shown_head(state)
         if isinstance(state.settings.source, FileSource):
-            _set(self.head, head, MOST_HEADS - 1, "")
+            self.head.show_number(head, MOST_HEADS, say=False)
             return
         layers, heads = (read.layers, read.num_heads) if read else (workload.layers, workload.num_heads)
-        _set(self.layer, layer, layers - 1, f" / {layers}")
-        _set(self.head, head, heads - 1, f" / {heads}")
+        self.layer.show_number(layer, layers)
+        self.head.show_number(head, heads)
 
     def _show_colours(self, state: State) -> None:
         job = wanted(state).get("map") if state.settings.scale == "auto" else None
@@ -237,31 +227,61 @@ class MapToolbar(QWidget):
         super().resizeEvent(event)
         self._narrow()
 
+    def minimumSizeHint(self) -> QSize:
+        return QSize(0, HEIGHT)
+
     def _narrow(self) -> None:
-        """Captions go first, then the words of buttons."""
-        for captions, words in ((True, True), (False, True), (False, False)):
+        """Captions go first, then the words of buttons, then how many heads there are, then most of the source's name."""
+        for level in range(5):
             for label in self._captions:
-                label.setVisible(captions)
-            self.pool_caption.setVisible(captions and bool(self.pool_caption.property("wanted")))
+                label.setVisible(level < 1)
+            self.pool_caption.setVisible(level < 1 and bool(self.pool_caption.property("wanted")))
             for button in (self.edit, self.fit_button):
-                button.setText(button.property("words") if words else "")
+                button.setText(button.property("words") if level < 2 else "")
+            for field in (self.layer, self.head):
+                field.say_how_many(level < 3)
+            self.source.setMaximumWidth(400 if level < 4 else 110)
             self._row.invalidate()
             if self._row.minimumSize().width() <= self.width():
                 return
 
 
-def _show_field(field: QSpinBox, visible: bool) -> None:
-    field.setVisible(visible)
-    caption = field.property("caption")
-    if isinstance(caption, QLabel):
-        caption.setVisible(visible)
+class _Indexed(QWidget):
+    """Caption, number, and how many there are: "layer 13 / 30"."""
 
+    chosen = Signal(int)
 
-def _set(field: QSpinBox, value: int, most: int, suffix: str) -> None:
-    with QSignalBlocker(field):
-        field.setMaximum(most)
-        field.setSuffix(suffix)
-        field.setValue(value)
-    digits = field.fontMetrics().horizontalAdvance("0") * (max(len(str(min(most, 9999))), 2) + len(suffix))
-    field.setFixedWidth(digits + 22)
-    field.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+    def __init__(self, name: str, tip: str, most: int) -> None:
+        super().__init__()
+        caption = QLabel(name)
+        self.field = NumberField(name.capitalize(), 0, most)
+        self.field.setFixedHeight(24)
+        self.field.setToolTip(tip)
+        self.field.chosen.connect(self.chosen)
+        self.field.problem.connect(lambda words: self.field.setToolTip(words or tip))
+        self._of = QLabel()
+        caption.setBuddy(self.field)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(6)
+        for widget in (caption, self.field, self._of):
+            row.addWidget(widget)
+        for label in (caption, self._of):
+            label.setFont(font("label"))
+            label.setProperty("role", "label")
+
+    @property
+    def number(self) -> int:
+        return self.field.number
+
+    def say_how_many(self, say: bool) -> None:
+        """Show or leave out the "/ 30" behind the number."""
+        self._of.setVisible(say and bool(self._of.text()))
+
+    def show_number(self, number: int, how_many: int, *, say: bool = True) -> None:
+        """A number of `how_many` that begin at 0."""
+        self.field.high = how_many - 1
+        self.field.set_number(number)
+        self._of.setText(f"/ {how_many:,}" if say else "")
+        digits = len(str(number if not say else how_many - 1))
+        self.field.setFixedWidth(self.field.fontMetrics().horizontalAdvance("0" * max(digits, 2)) + 24)

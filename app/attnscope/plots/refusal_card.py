@@ -74,9 +74,8 @@ class RefusalCard(QWidget):
         self.terms.show_refusal(refusal)
         self.bar.show_refusal(refusal)
         fits = refusal.largest_seq_len
-        self._largest.setText(
-            f"The largest n that fits here is <b>{count(fits)}</b>." if fits else "No n fits here at these settings."
-        )
+        strong = f'<span style="font-weight:600">{count(fits)}</span>'
+        self._largest.setText(f"The largest n that fits here is {strong}." if fits else "No n fits here at these settings.")
         self._largest.setVisible(memory)
         self.use.setText(f"Use n = {count(fits)}")
         self.use.setVisible(memory and fits > 0)
