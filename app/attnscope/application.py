@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -30,6 +32,29 @@ log = logging.getLogger("attnscope")
 
 def start(path: Path | None) -> int:
     """Run the application until its window is closed."""
+    with crash_log():
+        return run(path)
+
+
+@contextlib.contextmanager
+def crash_log() -> Iterator[None]:
+    """A fault below Python (in Qt, in a driver) leaves its stack in a file."""
+    try:
+        state_folder().mkdir(parents=True, exist_ok=True)
+        file = (state_folder() / "crash.log").open("a")
+    except OSError:
+        yield
+        return
+    with file:
+        faulthandler.enable(file)
+        try:
+            yield
+        finally:
+            faulthandler.disable()
+
+
+def run(path: Path | None) -> int:
+    """Build the window, show it, and only then start the engine."""
     app = QApplication.instance() or QApplication([*sys.argv[:1]])
     QCoreApplication.setApplicationName("attnscope")
     QCoreApplication.setApplicationVersion(__version__)
@@ -66,7 +91,6 @@ def catch_exceptions(window: Window) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         logging.basicConfig(filename=folder / "attnscope.log", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-        faulthandler.enable((folder / "crash.log").open("a"))
     except OSError:
         logging.basicConfig(level=logging.WARNING)
 
