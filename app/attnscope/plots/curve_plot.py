@@ -1,44 +1,28 @@
-"""One log-log plot of the Scaling page: axes, curves, end labels, cursor, and how the mouse and the keys move in it."""
+"""A plot of the Scaling page under the hand: the flag is dragged, markers are pointed at, keys walk from point to point."""
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 from attnscope_engine.protocol import MAX_SEQ_LEN, MIN_SEQ_LEN
-from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QContextMenuEvent, QHelpEvent, QKeyEvent, QPainter, QPen, QRegion, QResizeEvent
-from PySide6.QtWidgets import QGraphicsEllipseItem, QLabel, QToolTip, QWidget
+from PySide6.QtCore import QEvent, QPoint, QPointF, Qt, Signal
+from PySide6.QtGui import QColor, QContextMenuEvent, QHelpEvent, QKeyEvent, QPen
+from PySide6.QtWidgets import QGraphicsEllipseItem, QToolTip, QWidget
 
-from attnscope.plots.annotations import Annotations, Notes
-from attnscope.plots.cursor_flag import HEIGHT as FLAG_HEIGHT
-from attnscope.plots.cursor_flag import CursorFlag
-from attnscope.plots.curve_box import CurveBox
-from attnscope.plots.curve_marks import CurveMarks
-from attnscope.plots.end_labels import EndLabels, grouped, line_ends
-from attnscope.plots.log_axes import LEFT_WIDTH, Grid, LogAxis, TickRule
-from attnscope.plots.memory_wall import MemoryWall
-from attnscope.plots.picture_view import PictureView
+from attnscope.plots.curve_canvas import CurveCanvas
+from attnscope.plots.log_axes import TickRule
 from attnscope.plots.point_walk import PointWalk
-from attnscope.plots.traces import Mark, Trace, obstacles, on_axis
-from attnscope.theme import MARKER_SIZE, Theme, draw_marker, font, icon
-from attnscope.ticks import seq_len_ticks
+from attnscope.plots.traces import Mark, Trace
+from attnscope.theme import Theme
 
-LABEL_WIDTH = 112
-HEAD = 26
-"""Pixels of the title's row."""
 REACH = 9.0
 """Pixels from the pointer at which a marker answers."""
-SEQ_LEN_NAME = "sequence length n (tokens, 1k = 1,024)"
 
 
-class CurvePlot(PictureView):
-    """Draws traces it is given.
-
-    `with_flag` puts the draggable flag on the cursor; `bare` leaves the labels of n to the plot below.
-    """
+class CurvePlot(CurveCanvas):
+    """Tells what the person did; changes nothing itself but the view."""
 
     n_dragged = Signal(int)
     zoomed = Signal()
@@ -49,209 +33,33 @@ class CurvePlot(PictureView):
     def __init__(
         self, theme: Theme, title: str, rule: TickRule, name: str, *, with_flag: bool, bare: bool, parent: QWidget | None = None
     ) -> None:
-        super().__init__(theme.tokens.window, parent)
-        self._theme = theme
+        self._walk = PointWalk()
+        self._ring: QGraphicsEllipseItem | None = None
         self.describe: Callable[[Trace, Mark], str] = lambda trace, mark: f"{trace.title}, n = {mark.n}"
         """Text of a marker's tool tip."""
-        self._marks: dict[str, CurveMarks] = {}
-        self._n = MIN_SEQ_LEN
-        self._walk = PointWalk()
-        self.box = CurveBox()
-        self.left = LogAxis("left", theme, rule, name)
-        self.bottom = LogAxis("bottom", theme, seq_len_ticks, SEQ_LEN_NAME)
-        self.bottom.set_bare(bare)
-        self._top = HEAD + (FLAG_HEIGHT + 2 if with_flag else 0)
-        self._lay_out()
-        self.grid = Grid(theme, self.box, self.bottom, self.left)
-        self.wall = MemoryWall(theme, self.box, self.left)
-        self.notes = Annotations(theme, self.box, self.bottom, self.left)
-        self._cursor_x = -1.0
+        super().__init__(theme, title, rule, name, with_flag=with_flag, bare=bare, parent=parent)
         self._ring = QGraphicsEllipseItem(-7, -7, 14, 14, self.box)
         self._ring.setZValue(60)
         self._ring.hide()
-        self.title = QLabel(title, self)
-        self.title.setFont(font("heading"))
-        self.clock = QLabel(self)
-        self.hint = QLabel("", self)
-        self.hint.setFont(font("tick"))
-        self.hint.setProperty("role", "hint")
-        self.flag = CursorFlag(theme, self) if with_flag else None
-        self.labels = EndLabels(theme, self)
         if self.flag:
             self.flag.dragged.connect(self._drag)
-        self.box.sigRangeChanged.connect(self._range_changed)
-        self.box.sigResized.connect(self._range_changed)
         self.box.zoomed.connect(self.zoomed)
         self.box.reset_wanted.connect(self.reset_wanted)
         self.restyle()
 
-    def _lay_out(self) -> None:
-        layout = self.centralLayout
-        layout.setContentsMargins(0, self._top, LABEL_WIDTH, 0)
-        layout.setSpacing(0)
-        for item, row, column in ((self.left, 0, 0), (self.box, 0, 1), (self.bottom, 1, 1)):
-            layout.addItem(item, row, column)
-        layout.setColumnStretchFactor(1, 1)
-        layout.setRowStretchFactor(0, 1)
-        self.left.linkToView(self.box)
-        self.bottom.linkToView(self.box)
-
-    # ------------------------------------------------------------ what is shown
-
-    def show_traces(self, traces: Sequence[Trace]) -> None:
-        """Draw these and no others."""
-        wanted = [trace.variant for trace in traces]
-        for variant in [variant for variant in self._marks if variant not in wanted]:
-            self._marks.pop(variant).remove()
-        for trace in traces:
-            if trace.variant not in self._marks:
-                self._marks[trace.variant] = CurveMarks(self._theme, self.box)
-            self._marks[trace.variant].show(trace)
-        self._marks = {variant: self._marks[variant] for variant in wanted}
-        self._label_ends()
-        self._show_chosen()
-
-    @property
-    def traces(self) -> tuple[Trace, ...]:
-        return tuple(marks.trace for marks in self._marks.values() if marks.trace)
-
-    def marks_of(self, variant: str) -> CurveMarks:
-        """Raises: KeyError."""
-        return self._marks[variant]
-
-    def show_n(self, n: int) -> None:
-        """Put the cursor at n: nothing else moves."""
-        self._n = n
-        x = self.bottom.place(n)
-        inside = -0.5 <= x <= self.box.width() + 0.5
-        self._repaint_cursor()
-        self._cursor_x = self.box.geometry().left() + x if inside else -1.0
-        self._repaint_cursor()
-        if self.flag:
-            self.flag.setVisible(inside)
-            self.flag.show_n(n, self.box.geometry().left() + x)
-
-    @property
-    def cursor_x(self) -> float:
-        """Pixels of the cursor in this widget; negative while it is out of view."""
-        return self._cursor_x
-
-    def _repaint_cursor(self) -> None:
-        if self._cursor_x >= 0:
-            reach = math.ceil(MARKER_SIZE)
-            self.viewport().update(round(self._cursor_x) - reach, 0, 2 * reach + 1, self.height())
-
-    def show_hint(self, text: str) -> None:
-        self.hint.setText(text)
-        self.clock.setVisible(bool(text))
-        self._place_labels()
-
-    def show_title(self, title: str) -> None:
-        self.title.setText(title)
-        self._place_labels()
-
-    def show_notes(self, notes: Notes) -> None:
-        """Lay words and signs over the curves, where they cover least."""
-        self.notes.show_notes(notes, obstacles(self.traces))
-
     def restyle(self) -> None:
-        """Everything in the theme in force."""
-        tokens = self._theme.tokens
-        self.setBackground(tokens.window)
-        self._scene_changed()
-        self.box.setBackgroundColor(QColor(tokens.plot))
-        self.box.setBorder(QPen(QColor(tokens.line), 1))
-        self._ring.setPen(QPen(QColor(tokens.accent), 2))
-        self.clock.setPixmap(icon("clock", tokens.text3).pixmap(QSize(16, 16), self.devicePixelRatio()))
-        for axis in (self.left, self.bottom):
-            axis.restyle()
-        for item in (self.grid, self.wall, self.notes):
-            item.update()
-        for marks in self._marks.values():
-            marks.restyle()
+        super().restyle()
+        if self._ring:
+            self._ring.setPen(QPen(QColor(self._theme.tokens.accent), 2))
 
-    # ------------------------------------------------------------ painting
-
-    def set_ratio(self, ratio: float) -> None:
-        for marks in self._marks.values():
-            marks.set_ratio(ratio)
-
-    def draw_over(self, painter: QPainter) -> None:
-        """The cursor, under the markers that stand at it."""
-        if self._cursor_x < 0:
-            return
-        frame, tokens = self.box.geometry(), self._theme.tokens
-        x = round(self._cursor_x)
-        pieces = QRegion(x - 1, round(frame.top()), 2, round(frame.height()))
-        for rect in self.notes.text_rects():
-            pieces -= QRegion(rect.translated(frame.topLeft()).toAlignedRect())
-        painter.save()
-        painter.setClipRegion(pieces, Qt.ClipOperation.IntersectClip)
-        painter.fillRect(QRectF(x - 1, frame.top(), 2, frame.height()), QColor(tokens.accent))
-        painter.restore()
-        for trace in self.traces:  # markers stand over the cursor, as they stand over lines
-            for mark in on_axis(trace.points):
-                at = self.position_of(mark)
-                if abs(at.x() - x) < MARKER_SIZE and frame.contains(at):
-                    draw_marker(painter, at, trace.look, tokens)
-
-    # ------------------------------------------------------------ ranges
-
-    def set_n_range(self, low: float, high: float) -> None:
-        """Range of n in tokens."""
-        wanted = (math.log2(low), math.log2(high))
-        if not np.allclose(self.box.viewRange()[0], wanted, atol=1e-9):
-            self.box.setXRange(*wanted, padding=0)
-
-    def set_value_range(self, low: float, high: float) -> None:
-        """Range of the upright axis, in its unit."""
-        self.box.setYRange(math.log10(low), math.log10(high), padding=0)
-
-    def n_range(self) -> tuple[float, float]:
-        low, high = self.box.viewRange()[0]
-        return 2.0**low, 2.0**high
-
-    def value_range(self) -> tuple[float, float]:
-        low, high = self.box.viewRange()[1]
-        return 10.0**low, 10.0**high
-
-    def _range_changed(self) -> None:
-        if self.box.height() <= 1:
-            return
-        low, high = self.box.viewRange()[1]
-        for marks in self._marks.values():
-            marks.scale_changed(self.box.height() / (high - low))
-        self.show_n(self._n)
-        self._place_labels()
-        self._label_ends()
-        self._show_chosen()
-
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        super().resizeEvent(event)
-        if event is not None and hasattr(self, "labels"):
-            self._place_labels()
-
-    def _place_labels(self) -> None:
-        frame = self.box.geometry()
-        self.title.adjustSize()
-        self.title.move(LEFT_WIDTH, (HEAD - self.title.height()) // 2)
-        self.hint.adjustSize()
-        x = max(round(frame.right()) - self.hint.width(), LEFT_WIDTH + self.title.width() + 40)
-        self.hint.move(x, (HEAD - self.hint.height()) // 2)
-        self.clock.setGeometry(x - 20, (HEAD - 16) // 2, 16, 16)
-        self.labels.setGeometry(round(frame.right()), 0, LABEL_WIDTH, self.height())
-        if self.flag:
-            self.flag.move(self.flag.x(), round(frame.top()) - FLAG_HEIGHT - 1)
-
-    def _label_ends(self) -> None:
-        frame = self.box.geometry()
-        low, high = self.n_range()
-        if frame.height() <= 1 or not high > low > 0:
-            return
-        ends = line_ends(self.traces, low, high, self.left.place)
-        self.labels.show_labels(grouped(ends), frame.top(), frame.bottom())
-
-    # ------------------------------------------------------------ the hand
+    def moved(self) -> None:
+        """Keep the ring on its point."""
+        found = self.chosen
+        if self._ring:
+            self._ring.setVisible(found is not None)
+            if found:
+                mark = found[1]
+                self._ring.setPos(self.bottom.place(mark.n), self.left.place(mark.value))
 
     def _drag(self, x: float) -> None:
         low, high = self.box.viewRange()[0]
@@ -270,11 +78,6 @@ class CurvePlot(PictureView):
                 if distance < best and marks.trace:
                     best, found = distance, (marks.trace, mark)
         return found
-
-    def position_of(self, mark: Mark) -> QPointF:
-        """Pixels of a marker in this widget."""
-        corner = self.box.geometry().topLeft()
-        return QPointF(corner.x() + self.bottom.place(mark.n), corner.y() + self.left.place(mark.value))
 
     def viewportEvent(self, event: QEvent) -> bool:
         if isinstance(event, QHelpEvent) and event.type() == QEvent.Type.ToolTip:
@@ -304,7 +107,7 @@ class CurvePlot(PictureView):
                 self._tell(trace, mark, self.mapToGlobal(self.position_of(mark).toPoint()))
             case Qt.Key.Key_Escape if self.chosen:
                 self._walk.clear()
-                self._show_chosen()
+                self.moved()
             case _:
                 event.ignore()
 
@@ -315,14 +118,7 @@ class CurvePlot(PictureView):
 
     def _step(self, variants: int, points: int) -> None:
         self._walk.step(self.traces, variants, points)
-        self._show_chosen()
-
-    def _show_chosen(self) -> None:
-        found = self.chosen
-        self._ring.setVisible(found is not None)
-        if found:
-            mark = found[1]
-            self._ring.setPos(self.bottom.place(mark.n), self.left.place(mark.value))
+        self.moved()
 
     def _tell(self, trace: Trace, mark: Mark, at: QPoint) -> None:
         text = "<br>".join(html.escape(line) for line in self.describe(trace, mark).splitlines())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QSize, Qt
 from PySide6.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from attnscope.theme import font
@@ -57,6 +57,10 @@ class PageToolbar(QWidget):
 
     def stretch(self) -> None:
         self._row.addStretch(1)
+
+    def minimumSizeHint(self) -> QSize:
+        """Narrower than its widgets: what has no room gives way instead of widening the window."""
+        return QSize(0, HEIGHT)
 
     def resizeEvent(self, event: object) -> None:  # noqa: ARG002
         self._line.setGeometry(0, self.height() - 1, self.width(), 1)

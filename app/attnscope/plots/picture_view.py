@@ -27,12 +27,18 @@ class PictureView(pg.GraphicsView):  # type: ignore[misc]
     def draw_over(self, painter: QPainter) -> None:
         """Draw what moves without a change of the scene, in pixels of the widget."""
 
+    def close(self) -> bool:
+        """Like any widget's: pyqtgraph's own takes the viewport away, which crashes whoever still listens to it."""
+        return QWidget.close(self)
+
     def _scene_changed(self) -> None:
         self._picture = None
         self.viewport().update()
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         painter = QPainter(self.viewport())
+        if not painter.isActive():  # asked to paint into nothing
+            return
         ratio = float(painter.paintEngine().paintDevice().devicePixelRatio())
         picture = self._picture
         if picture is None or picture.devicePixelRatio() != ratio or picture.size() != self.viewport().size() * ratio:
