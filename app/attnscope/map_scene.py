@@ -34,6 +34,7 @@ from attnscope.requests import map_panels, wanted
 from attnscope.state import Answer, State, map_seq_len, shown_cell, text_read
 from attnscope.token_text import readable
 
+TOKENS_A_WORD = 1.3
 SHORT = 64
 """Texts of at most this many tokens have the sentence strip and the heads under the map; longer maps have traces."""
 DIFFERENCE = "A − B"
@@ -117,9 +118,13 @@ class Scene:
     """Why there is no picture yet."""
     causal: bool = True
 
+    text: str = ""
+    """The source's text, for the time until its tokens are known."""
+
     @property
     def short(self) -> bool:
-        return 0 < len(self.tokens) <= SHORT
+        """A sentence: by its tokens, or by its words while those are not known."""
+        return 0 < (len(self.tokens) or round(len(self.text.split()) * TOKENS_A_WORD)) <= SHORT
 
     def weight(self, panel: Panel, column: int) -> float | None:
         """Weight of a key in the row that is read: of one variant, or the difference of the first two."""
@@ -185,6 +190,7 @@ def scene_of(state: State) -> Scene:
         head=head,
         waiting=_waiting(state, drawn),
         causal=state.settings.workload.causal,
+        text=state.settings.source.text if isinstance(state.settings.source, TextSource) else "",
     )
 
 

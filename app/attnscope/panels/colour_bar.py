@@ -84,17 +84,18 @@ class ColourBar(QWidget):
 
     def _paint_words(self, painter: QPainter, picture: Picture) -> None:
         tokens = self._theme.tokens
-        quantity = "score (signed)" if picture.signed else "weight"
         painter.setFont(font("tick"))
-        painter.setPen(QColor(tokens.text2))
-        rect = QRectF(SIDE, 6, self.width() - 2 * SIDE, 16)
-        painter.drawText(rect, Qt.AlignmentFlag.AlignVCenter, f"{quantity}, {picture.scale} scale")
+        metrics = QFontMetricsF(font("tick"))
         nans, infs = self._bad()
-        room = rect.adjusted(0, 0, -50 if self.next.isVisible() else 0, 0)
+        bad = f"{count(nans)} NaN{' · ' if self._full else ', '}{count(infs)} Inf"
+        room = QRectF(SIDE, 6, self.width() - 2 * SIDE - (50 if self.next.isVisible() else 0), 16)
         painter.setPen(QColor(tokens.danger if nans or infs else tokens.text2))
-        separator = " · " if self._full else ", "
-        words = f"{count(nans)} NaN{separator}{count(infs)} Inf"
-        painter.drawText(room, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, words)
+        painter.drawText(room, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, bad)
+        quantity = "score (signed)" if picture.signed else "weight"
+        whole = f"{quantity}, {picture.scale} scale"
+        fits = metrics.horizontalAdvance(whole) + metrics.horizontalAdvance(bad) + 8 <= room.width()
+        painter.setPen(QColor(tokens.text2))
+        painter.drawText(room, Qt.AlignmentFlag.AlignVCenter, whole if fits else quantity)
 
     def _paint_bar(self, painter: QPainter, picture: Picture) -> None:
         tokens = self._theme.tokens

@@ -40,7 +40,7 @@ class Readout(QWidget):
         self.table = RowTable(theme, feed, full=False)
         self.colours = ColourBar(store, theme, feed, full=True)
         self.colours.next_bad.connect(self.next_bad)
-        row = QHBoxLayout(self)
+        row = self._row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
         row.addWidget(self.cell, 26)
@@ -49,6 +49,18 @@ class Readout(QWidget):
         self._last_rule = _rule()
         row.addWidget(self._last_rule)
         row.addWidget(self.colours, 46, Qt.AlignmentFlag.AlignTop)
+        self._share(len(feed.scene.rows))
+        feed.changed.connect(self._scene_changed)
+
+    def _scene_changed(self, old: Scene, new: Scene) -> None:
+        if len(old.rows) != len(new.rows):
+            self._share(len(new.rows))
+
+    def _share(self, variants: int) -> None:
+        """More of the width to the table when it has three or four columns."""
+        many = variants > 2
+        self._row.setStretchFactor(self.table, 52 if many else 38)
+        self._row.setStretchFactor(self.colours, 32 if many else 46)
 
     def set_low(self, low: bool) -> None:
         """Fewer lines and a smaller loupe on a low page."""

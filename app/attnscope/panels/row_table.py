@@ -19,7 +19,7 @@ from attnscope.quantities import MINUS, NOTHING, count, three_digits, weight
 from attnscope.theme import Theme, font
 from attnscope.token_text import readable
 
-LINE, LOW_LINE = 20, 18
+LINE, LOW_LINE = 20, 17
 UNIT = 46
 COLUMN, LEAST_COLUMN = 86, 60
 NAMES, SHORT_NAMES = 130, 84
@@ -107,7 +107,7 @@ class RowTable(QWidget):
         )
         for index, panel in enumerate(panels):
             edge = right - column * (len(panels) - 1 - index)
-            self._paint_column(painter, panel, edge, column)
+            self._paint_column(painter, panel, edge, column, swatches=widest + SWATCH <= column)
         self._paint_names(painter, right)
         painter.end()
 
@@ -142,12 +142,12 @@ class RowTable(QWidget):
                 painter.setPen(QColor(tokens.text3))
                 painter.drawText(QRectF(right + 6, y, UNIT, self._line()), Qt.AlignmentFlag.AlignVCenter, quantity.unit)
 
-    def _paint_column(self, painter: QPainter, panel: Panel, edge: float, width: float) -> None:
+    def _paint_column(self, painter: QPainter, panel: Panel, edge: float, width: float, *, swatches: bool) -> None:
         tokens = self._theme.tokens
         metrics = QFontMetricsF(font("tick"))
         title = metrics.elidedText(panel.title, Qt.TextElideMode.ElideRight, width - MARK)
         text_width = metrics.horizontalAdvance(title)
-        if text_width + SWATCH <= width:
+        if swatches:
             draw_swatch(
                 painter, QRectF(edge - text_width - SWATCH, self._top() - 18, SWATCH - 6, 14), look(panel.variant), tokens
             )

@@ -22,11 +22,14 @@ LEGEND = 150
 SPACE = 18
 """Pixels between words; tokens of one word touch."""
 BAR = 36
+LEAST_PITCH = BAR + 4
 """Longest bar: a weight of 1."""
 WORDS_HEIGHT, BARS_HEIGHT, NUMBERS_HEIGHT = 34, 14, 20
 NUMBER_FROM = 0.05
 """Weights from here on are written."""
 MOST_PANELS = 2
+BETWEEN = 14
+"""Pixels of the stroke between two numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +42,15 @@ class Word:
 
 
 def placed(widths: list[float], starts: list[bool], room: float) -> tuple[Word, ...]:
-    """Tokens on lines of `room` pixels; a new line begins where a word does."""
+    """Tokens on lines of `room` pixels; a new line begins where a word does. None is nearer than its bars are long."""
     words: list[Word] = []
     x, line = 0.0, 0
     for index, (width, start) in enumerate(zip(widths, starts, strict=True)):
-        if index and start:
-            x += SPACE
+        if index:
+            x += max(widths[index - 1] + (SPACE if start else 0), LEAST_PITCH)
         if x and x + width > room:
             x, line = 0.0, line + 1
         words.append(Word(x, line, width))
-        x += width
     return tuple(words)
 
 
@@ -83,7 +85,7 @@ class TokenStrip(QWidget):
     def words(self) -> str:
         """The row in words: what it gives at least `NUMBER_FROM` to."""
         scene = self._feed.scene
-        if scene.cell is None or not scene.short:
+        if scene.cell is None or not scene.short or not scene.tokens:
             return ""
         parts = [f"row {readable(scene.tokens[scene.cell[0]])}"]
         for panel in self._panels():
@@ -97,8 +99,9 @@ class TokenStrip(QWidget):
 
     def _arrange(self) -> None:
         scene = self._feed.scene
-        if not scene.short:
+        if not scene.tokens or not scene.short:
             self._words = ()
+            self.setFixedHeight(self._line_height() + 12)
             return
         metrics = QFontMetricsF(font("token_medium"))
         widths = [metrics.horizontalAdvance(readable(token)) for token in scene.tokens]
@@ -123,13 +126,23 @@ class TokenStrip(QWidget):
         tokens = self._theme.tokens
         painter.fillRect(self.rect(), QColor(tokens.window))
         scene = self._feed.scene
-        if scene.short and len(self._words) == len(scene.tokens):
+        if scene.tokens and len(self._words) == len(scene.tokens):
             for index, word in enumerate(self._words):
                 self._paint_word(painter, scene, index, word)
             self._paint_legend(painter, scene)
+        elif scene.short:
+            self._paint_text(painter, scene.text)
         painter.setPen(QPen(QColor(tokens.line), 1))
         painter.drawLine(0, self.height() - 1, self.width(), self.height() - 1)
         painter.end()
+
+    def _paint_text(self, painter: QPainter, text: str) -> None:
+        """The text while its tokens are not known."""
+        painter.setFont(font("token"))
+        painter.setPen(QColor(self._theme.tokens.text3))
+        words = " ".join(text.split())
+        shown = QFontMetricsF(font("token")).elidedText(words, Qt.TextElideMode.ElideRight, self.width() - 2 * SIDE - LEGEND)
+        painter.drawText(QRectF(SIDE, 6, self.width(), 28), Qt.AlignmentFlag.AlignVCenter, shown)
 
     def _paint_word(self, painter: QPainter, scene: Scene, index: int, word: Word) -> None:
         tokens = self._theme.tokens
@@ -152,7 +165,7 @@ class TokenStrip(QWidget):
         painter.drawText(QRectF(x, y, word.width + 2, 28), Qt.AlignmentFlag.AlignVCenter, readable(scene.tokens[index]))
         if (scene.cell and index <= scene.cell[0]) or not scene.causal:
             self._paint_bars(painter, panels, weights, x, y + WORDS_HEIGHT)
-            self._paint_numbers(painter, weights, x, y + WORDS_HEIGHT + BARS_HEIGHT)
+            self._paint_numbers(painter, index, weights, x, y + WORDS_HEIGHT + BARS_HEIGHT)
 
     def _paint_bars(self, painter: QPainter, panels: tuple[Panel, ...], weights: list[float | None], x: float, y: float) -> None:
         tokens = self._theme.tokens
@@ -162,23 +175,32 @@ class TokenStrip(QWidget):
             if value is not None and value > 0:
                 painter.fillRect(QRectF(x, top, BAR * min(value, 1.0), 4), QColor(look(panel.variant).colour(tokens)))
 
-    def _paint_numbers(self, painter: QPainter, weights: list[float | None], x: float, y: float) -> None:
-        tokens = self._theme.tokens
-        known = [value if value is not None and value == value else 0.0 for value in weights]
-        if not any(value >= NUMBER_FROM for value in known):
-            return
+    def _paint_numbers(self, painter: QPainter, index: int, weights: list[float | None], x: float, y: float) -> None:
+        """The weights that are worth a number, as many as there is room for before the next token that has one."""
+        tokens, number = self._theme.tokens, QFontMetricsF(font("number")).horizontalAdvance("0.000")
+        edge = self._next_number(index)
         painter.setFont(font("number"))
-        metrics = QFontMetricsF(font("number"))
-        for line, value in enumerate(known):
-            if value < NUMBER_FROM:
+        for line, value in enumerate(weights):
+            if value is None or not value >= NUMBER_FROM:
                 continue
             if line:
+                if x + number + BETWEEN > edge:
+                    return
                 painter.setPen(QColor(tokens.text3))
-                painter.drawText(QRectF(x, y, 16, NUMBERS_HEIGHT), Qt.AlignmentFlag.AlignVCenter, "|")
-                x += metrics.horizontalAdvance("| ")
+                painter.drawText(QRectF(x, y, BETWEEN, NUMBERS_HEIGHT), Qt.AlignmentFlag.AlignVCenter, "|")
+                x += BETWEEN
             painter.setPen(QColor(tokens.text1 if line == 0 else tokens.text2))
             painter.drawText(QRectF(x, y, 60, NUMBERS_HEIGHT), Qt.AlignmentFlag.AlignVCenter, f"{value:.3f}")
-            x += metrics.horizontalAdvance("0.000 ")
+            x += number + 8
+
+    def _next_number(self, index: int) -> float:
+        """Where the next token of the line with a number begins."""
+        for later in range(index + 1, len(self._words)):
+            if self._words[later].line != self._words[index].line:
+                break
+            if any((panel.weight(later) or 0.0) >= NUMBER_FROM for panel in self._panels()):
+                return SIDE + self._words[later].x
+        return float(self.width())
 
     def _paint_legend(self, painter: QPainter, scene: Scene) -> None:
         tokens = self._theme.tokens
@@ -245,7 +267,7 @@ class TokenStrip(QWidget):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         step = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}.get(Qt.Key(event.key()))
         scene = self._feed.scene
-        if step is None or not scene.short:
+        if step is None or not scene.tokens:
             super().keyPressEvent(event)
             return
         row = scene.cell[0] if scene.cell else 0

@@ -217,7 +217,8 @@ class HeadsGrid(QWidget):
         layer, head = self._order[self._hovered] if 0 <= self._hovered < len(self._order) else shown
         if (layer, head) not in self._order:
             return
-        box = QRectF(self.width() - LOUPE_COLUMN + 14, TITLE, LOUPE, LOUPE)
+        grid = self.grid()
+        box = QRectF(LEFT + grid.across * grid.pitch + 28, TITLE, LOUPE, LOUPE)
         painter.fillRect(box, QColor(tokens.plot))
         painter.drawImage(box, self.thumb(drawn, layer, head))
         painter.setPen(QPen(QColor(tokens.line), 1))

@@ -125,7 +125,8 @@ class MapCanvas(QWidget):
             assert panel.refusal is not None
             card.show_refusal(panel.refusal)
             bottom = place.trace.bottom if place.trace else place.map.bottom
-            card.setGeometry(QRect(round(place.map.x), round(place.map.y), round(place.map.width), round(bottom - place.map.y)))
+            x, y = round(place.map.x) - 1, round(place.map.y) - 1
+            card.setGeometry(QRect(x, y, round(place.map.width) + 2, round(bottom) - y + 1))
             card.show()
 
     def _one_line(self) -> bool:

@@ -9,7 +9,7 @@ from attnscope.map_view import snapped_side
 
 HEADER = 36
 GAP = 20
-TOKEN_GAP = 32
+TOKEN_GAP = 28
 TRACE_ABOVE = 8
 LONG_LEFT = 60.0
 LONG_BELOW = 44.0

@@ -55,10 +55,10 @@ def paint_chunk_borders(painter: QPainter, box: Box, view: View, chunk: int, loo
         return
     painter.setPen(line_pen(look, tokens))
     for border in range((view[2] // chunk + 1) * chunk, view[3], chunk):
-        x = box.x + (border - view[2]) * size
+        x = round(box.x + (border - view[2]) * size)
         painter.drawLine(QLineF(x, box.y, x, box.bottom))
     for border in range((view[0] // chunk + 1) * chunk, view[1], chunk):
-        y = box.y + (border - view[0]) * size
+        y = round(box.y + (border - view[0]) * size)
         painter.drawLine(QLineF(box.x, y, box.right, y))
 
 
@@ -80,7 +80,11 @@ def paint_crosshair(painter: QPainter, box: Box, view: View, cell: tuple[int, in
         painter.drawLine(QLineF(min(box.right, x + gap), y, box.right, y))
         painter.drawLine(QLineF(x, box.y, x, max(box.y, y - gap)))
         painter.drawLine(QLineF(x, min(box.bottom, y + gap), x, box.bottom))
-        painter.drawRect(QRectF(x - 5, y - 5, 10, 10))
+        box_rect = QRectF(x - 5, y - 5, 10, 10)
+        painter.setPen(QPen(QColor(tokens.plot), 3))
+        painter.drawRect(box_rect)
+        painter.setPen(QPen(QColor(tokens.accent), 1))
+        painter.drawRect(box_rect)
     painter.restore()
 
 

@@ -212,6 +212,8 @@ def paint_hand(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, *,
     row, column = scene.cell or (-1, -1)
     text = AxisText(scene.view, scene.tokens, row, column)
     lowest = place.trace or place.map
+    if not scene.seq_len:
+        return
     if place.first:
         paint_query_axis(painter, canvas.theme, place.map, text, canvas.needs.left)
     if panel.refusal:
@@ -242,8 +244,10 @@ def paint_panel_trace(painter: QPainter, canvas: Canvas, panel: Panel, box: Box,
         paint_trace_axis(painter, canvas.theme, box)
     cell = marks.cell_rect(box, scene.view, *scene.cell)
     marks.paint_column_markers(painter, box, cell.center().x(), tokens)
-    words = _trace_words(panel, scene, int(box.width))
     painter.setFont(font("tick"))
+    words = _trace_words(panel, scene, int(box.width))
+    if painter.fontMetrics().horizontalAdvance(words) > box.width / 2:
+        words = words.partition(",")[0].removeprefix("trace of ")
     painter.setPen(QColor(tokens.text2))
     painter.drawText(QRectF(box.x, box.y + 5, box.width - 8, 14), RIGHT, words)
 
@@ -267,5 +271,8 @@ def _paint_link(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -
     found, names = scene.weight(panel, scene.cell[1]), scene.link()
     if drawing is None or found is None or not names:
         return
-    words = f"{names} {weight(found)}" if found == found else f"{names} {'cut' if scene.cell[1] <= scene.cell[0] else 'masked'}"
+    sign = "+" if panel.is_difference and found > 0 else ""
+    words = (
+        f"{names} {sign}{weight(found)}" if found == found else f"{names} {'cut' if scene.cell[1] <= scene.cell[0] else 'masked'}"
+    )
     marks.paint_link_label(painter, drawing.image, drawing.area, scene.view, place.map, words, canvas.theme.tokens)

@@ -197,7 +197,6 @@ class MapToolbar(QWidget):
         )
         self.pool.set_value(settings.pool)
         pooled = not (text and self._feed.scene.short)
-        self.pool.setVisible(pooled)
         self.pool_caption.setProperty("wanted", pooled)
         self._show_colours(state)
         self.fit_button.setEnabled(settings.view is not None)
@@ -231,18 +230,20 @@ class MapToolbar(QWidget):
         return QSize(0, HEIGHT)
 
     def _narrow(self) -> None:
-        """Captions go first, then the words of buttons, then how many heads there are, then most of the source's name."""
-        for level in range(5):
+        """What goes first when the page is narrow: captions, words of buttons, "/ 30", most of the source's name, pooling."""
+        wanted = bool(self.pool_caption.property("wanted"))
+        for level in range(7):
             for label in self._captions:
                 label.setVisible(level < 1)
-            self.pool_caption.setVisible(level < 1 and bool(self.pool_caption.property("wanted")))
+            self.pool_caption.setVisible(level < 1 and wanted)
             for button in (self.edit, self.fit_button):
                 button.setText(button.property("words") if level < 2 else "")
-            for field in (self.layer, self.head):
-                field.say_how_many(level < 3)
+            for field in (self.seed, self.layer, self.head):
+                field.say(how_many=level < 3, name=level < 6)
             self.source.setMaximumWidth(400 if level < 4 else 110)
+            self.pool.setVisible(level < 5 and wanted)
             self._row.invalidate()
-            if self._row.minimumSize().width() <= self.width():
+            if self._row.sizeHint().width() <= self.width():
                 return
 
 
@@ -253,7 +254,7 @@ class _Indexed(QWidget):
 
     def __init__(self, name: str, tip: str, most: int) -> None:
         super().__init__()
-        caption = QLabel(name)
+        caption = self._caption = QLabel(name)
         self.field = NumberField(name.capitalize(), 0, most)
         self.field.setFixedHeight(24)
         self.field.setToolTip(tip)
@@ -274,9 +275,10 @@ class _Indexed(QWidget):
     def number(self) -> int:
         return self.field.number
 
-    def say_how_many(self, say: bool) -> None:
-        """Show or leave out the "/ 30" behind the number."""
-        self._of.setVisible(say and bool(self._of.text()))
+    def say(self, *, how_many: bool, name: bool) -> None:
+        """Show or leave out what stands beside the number."""
+        self._of.setVisible(how_many and bool(self._of.text()))
+        self._caption.setVisible(name)
 
     def show_number(self, number: int, how_many: int, *, say: bool = True) -> None:
         """A number of `how_many` that begin at 0."""

@@ -18,6 +18,8 @@ from attnscope.theme import FontRole, Theme, font, icon
 
 ROW = 30
 """Height of a line of the table of terms."""
+FIXED = 222
+"""Height of all but the table and the bar."""
 NUMBER_RIGHT = 28
 """Room for the unit at the right of a number."""
 FLASH = "softmax_tiled"
@@ -118,7 +120,7 @@ class RefusalCard(QWidget):
         top = 48 if self.height() >= 480 else 16
         self._column.setContentsMargins(side, top, side, 16)
         memory = self._refusal.reason == "memory"
-        room = self.height() - top - 240
+        room = self.height() - top - FIXED
         self.terms.setVisible(memory and bool(self._refusal.terms) and room >= self.terms.sizeHint().height())
         room -= self.terms.sizeHint().height()
         self.bar.setVisible(memory and bool(self._refusal.terms) and room >= self.bar.sizeHint().height())
