@@ -50,12 +50,13 @@ def check_gpu() -> Check:
     if facts.kind == "cuda":
         text = f"{facts.name}, {facts.arch}, driver {facts.driver}, {facts.total_bytes / 2**30:.1f} GiB"
         return Check("GPU", True, False, text)
-    return Check("GPU", False, False, f"not used: everything runs on {facts.name} ({facts.library}, {facts.threads} threads)", why_not)
+    text = f"not used: everything runs on {facts.name} ({facts.library}, {facts.threads} threads)"
+    return Check("GPU", False, False, text, why_not)
 
 
 def check_cupy() -> Check:
     version = version_of("cupy-cuda13x", "cupy-cuda12x", "cupy")
-    advice = "Needed for an NVIDIA GPU only: pip install 'attnscope[gpu13]' (driver 580 or newer) or 'attnscope[gpu12]' (525 or newer)."
+    advice = "Needed for an NVIDIA GPU only: `python3 run.py` installs it (gpu13 for driver 580 or newer, gpu12 for 525)."
     return Check("CuPy", bool(version), False, version or "not installed", "" if version else advice)
 
 
@@ -71,7 +72,7 @@ def check_nvrtc() -> Check:
 
 def check_torch() -> Check:
     if importlib.util.find_spec("torch") is None:
-        advice = "The CPU engine then runs on numpy, slower and without bf16: pip install torch (on Linux from PyTorch's CPU index)."
+        advice = "The CPU engine then runs on numpy, slower and without bf16. `python3 run.py` installs its CPU build."
         return Check("torch", False, False, "not installed", advice)
     return Check("torch", True, False, version_of("torch"))
 
@@ -81,7 +82,8 @@ def check_model() -> Check:
 
     path = find_model()
     if path is None:
-        return Check("Language model", False, False, f"{MODEL_NAME} is not there", "Run `python3 run.py` once: it fetches and checks it.")
+        advice = "Run `python3 run.py` once: it fetches and checks it."
+        return Check("Language model", False, False, f"{MODEL_NAME} is not there", advice)
     return Check("Language model", True, False, f"{MODEL_NAME} at {path}")
 
 

@@ -42,7 +42,7 @@ class Wire(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Workload(Wire, frozen=True):
-    """The shape of one attention call. q is `(batch, num_heads, seq_len, head_dim)`, k and v `(batch, num_kv_heads, seq_len, head_dim)`."""
+    """The shape of one attention call: q `(batch, num_heads, seq_len, head_dim)`, k and v with `num_kv_heads` heads."""
 
     batch: Annotated[int, Meta(ge=1, le=1024)] = 1
     seq_len: Annotated[int, Meta(ge=1, le=MAX_SEQ_LEN)] = 4096

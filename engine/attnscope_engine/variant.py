@@ -34,7 +34,15 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Parameters of a variant. A variant without any uses this class itself."""
 
 
-def param(low: int, high: int, *, unit: str, help: str, label: str = "", scale: Literal["linear", "log2"] = "linear") -> Meta:  # noqa: A002
+def param(
+    low: int,
+    high: int,
+    *,
+    unit: str,
+    help: str,  # noqa: A002 the word that people look for
+    label: str = "",
+    scale: Literal["linear", "log2"] = "linear",
+) -> Meta:
     """Declares one integer parameter: bounds, unit, help and slider in one place, checked on the wire as well."""
     return Meta(ge=low, le=high, description=help, extra={"unit": unit, "label": label, "scale": scale})
 
@@ -88,7 +96,10 @@ class Variant:
     launch: Callable[[Any, Any, Any, Any, Any, Workload, Any], None]
     """`(device, q, k, v, out, workload, params)` on a CUDA device; raises `Unsupported`."""
     weights: Callable[[NDArray[Any], NDArray[Any], Workload, Any, NDArray[Any]], NDArray[Any]]
-    """`(q, k, workload, params, rows)` of ONE head, q `(N, D)`, k `(M, D)` → exact map A `(len(rows), M)`, float64; unseen pairs 0."""
+    """`(q, k, workload, params, rows)` of ONE head, q `(N, D)`, k `(M, D)` → the exact map A `(len(rows), M)`, float64.
+
+    Pairs that the variant does not see are 0.
+    """
     visible: Callable[[Workload, Any, NDArray[Any], NDArray[Any]], NDArray[Any]]
     """`(workload, params, rows, columns)` → bool `(len(rows), len(columns))`: which pairs the variant sees."""
     signed: bool = False
