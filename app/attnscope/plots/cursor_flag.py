@@ -15,8 +15,8 @@ HEIGHT = 20
 class CursorFlag(QWidget):
     """Child of a plot; its plot puts it where the cursor is."""
 
-    dragged = Signal(float)
-    """Pixels of the parent where the pointer holds the flag's middle."""
+    dragged = Signal(float, bool)
+    """Pixels of the parent where the pointer holds the flag's middle; True with Alt, which frees it from powers of two."""
 
     def __init__(self, theme: Theme, parent: QWidget) -> None:
         super().__init__(parent)
@@ -24,7 +24,7 @@ class CursorFlag(QWidget):
         self._n = 0
         self._grip: float | None = None
         self.setCursor(Qt.CursorShape.SizeHorCursor)
-        self.setToolTip("Sequence length n of the slider. Drag to change it.")
+        self.setToolTip("Sequence length n of the slider. Drag to change it; with Alt it does not snap to powers of two.")
         self.setAccessibleName("n in the plot")
         widest = QFontMetricsF(font("label_medium")).horizontalAdvance("n = 1,048,576")
         self.resize(round(widest) + 18, HEIGHT)
@@ -48,7 +48,7 @@ class CursorFlag(QWidget):
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         if self._grip is not None:
             at = self.mapToParent(QPointF(event.position().x() - self._grip, 0))
-            self.dragged.emit(at.x())
+            self.dragged.emit(at.x(), bool(event.modifiers() & Qt.KeyboardModifier.AltModifier))
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: ARG002
         self._grip = None

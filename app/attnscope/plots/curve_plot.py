@@ -24,7 +24,8 @@ REACH = 9.0
 class CurvePlot(CurveCanvas):
     """Tells what the person did; changes nothing itself but the view."""
 
-    n_dragged = Signal(int)
+    n_dragged = Signal(int, bool)
+    """n, and True where it must not snap."""
     zoomed = Signal()
     """The person moved or zoomed the view."""
     reset_wanted = Signal()
@@ -61,12 +62,12 @@ class CurvePlot(CurveCanvas):
                 mark = found[1]
                 self._ring.setPos(self.bottom.place(mark.n), self.left.place(mark.value))
 
-    def _drag(self, x: float) -> None:
+    def _drag(self, x: float, free: bool) -> None:
         low, high = self.box.viewRange()[0]
         frame = self.box.geometry()
         octave = low + (high - low) * (x - frame.left()) / frame.width()
         n = 2.0 ** min(max(octave, math.log2(MIN_SEQ_LEN)), math.log2(MAX_SEQ_LEN))
-        self.n_dragged.emit(round(n))
+        self.n_dragged.emit(round(n), free)
 
     def mark_at(self, position: QPointF) -> tuple[Trace, Mark] | None:
         """The marker nearest to a position in this widget, within reach."""

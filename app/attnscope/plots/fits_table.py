@@ -6,7 +6,7 @@ import math
 
 from attnscope_engine.protocol import MAX_SEQ_LEN
 from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QPolygonF
+from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QPixmap, QPolygonF, QResizeEvent
 from PySide6.QtWidgets import QWidget
 
 from attnscope.looks import look
@@ -20,6 +20,8 @@ from attnscope.ticks import seq_len_ticks
 HEADS = 26.0
 AXIS = 24.0
 ROW_MOST, ROW_LEAST = 36.0, 22.0
+REACH = 9
+"""Pixels on both sides of the cursor that are drawn again when it moves."""
 LOW, HIGH = 512.0, 2.0 * MAX_SEQ_LEN
 
 
@@ -30,10 +32,11 @@ class FitsTable(QWidget):
         super().__init__(parent)
         self._theme = theme
         self._rows: tuple[Fit, ...] = ()
-        self._n = 0
+        self._n = 64
+        self._picture: QPixmap | None = None
         self._message = ""
         self.setAccessibleName("What fits")
-        theme.changed.connect(self.update)
+        theme.changed.connect(self._redraw)
 
     @property
     def rows(self) -> tuple[Fit, ...]:
@@ -41,10 +44,14 @@ class FitsTable(QWidget):
 
     def show_rows(self, rows: tuple[Fit, ...], n: int, message: str = "") -> None:
         """`n` is the slider's; `message` stands in place of rows."""
-        if (rows, n, message) != (self._rows, self._n, self._message):
-            self._rows, self._n, self._message = rows, n, message
+        if (rows, message) != (self._rows, self._message):
+            self._rows, self._message = rows, message
             self.setAccessibleDescription("; ".join(f"{row.title} {words(row)}" for row in rows))
-            self.update()
+            self._redraw()
+        if n != self._n:
+            for each in (self._n, n):
+                self.update(round(self.place(each)) - REACH, 0, 2 * REACH, self.height())
+            self._n = n
 
     def needed(self, row: float) -> float:
         """Height in pixels with rows of that height."""
@@ -78,8 +85,29 @@ class FitsTable(QWidget):
         share = math.log(min(max(n, LOW), HIGH) / LOW) / math.log(HIGH / LOW)
         return columns["axis"] + (columns["axis_end"] - columns["axis"]) * share
 
+    def _redraw(self) -> None:
+        self._picture = None
+        self.update()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: ARG002
+        self._redraw()
+
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        """The table from a picture of it, the cursor on top: a tick of the slider draws no text."""
         painter = QPainter(self)
+        ratio = float(painter.paintEngine().paintDevice().devicePixelRatio()) if painter.isActive() else 1.0
+        if self._picture is None or self._picture.devicePixelRatio() != ratio:
+            self._picture = self._drawn(ratio)
+        painter.drawPixmap(0, 0, self._picture)
+        if self._rows:
+            self._draw_cursor(painter)
+        painter.end()
+
+    def _drawn(self, ratio: float) -> QPixmap:
+        picture = QPixmap(self.size() * ratio)
+        picture.setDevicePixelRatio(ratio)
+        picture.fill(QColor(self._theme.tokens.panel))
+        painter = QPainter(picture)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         if self._rows:
             self._draw_heads(painter)
@@ -91,6 +119,17 @@ class FitsTable(QWidget):
             painter.setPen(QColor(self._theme.tokens.text2))
             painter.drawText(QRectF(self.rect()), Qt.AlignmentFlag.AlignCenter, self._message)
         painter.end()
+        return picture
+
+    def _draw_cursor(self, p: QPainter) -> None:
+        """The slider's n, under the marks that stand at it."""
+        x, height = round(self.place(self._n)), self.row_height()
+        p.setRenderHint(QPainter.RenderHint.Antialiasing)
+        p.fillRect(QRectF(x - 1, HEADS, 2, height * len(self._rows)), QColor(self._theme.tokens.accent))
+        for index, row in enumerate(self._rows):
+            if row.ran_at and abs(self.place(row.ran_at) - x) < REACH:
+                at = QPointF(self.place(row.ran_at), HEADS + (index + 0.5) * height)
+                draw_marker(p, at, look(row.variant), self._theme.tokens)
 
     def _draw_heads(self, p: QPainter) -> None:
         columns = self.columns()
@@ -122,7 +161,6 @@ class FitsTable(QWidget):
                 p.drawText(QRectF(x - 30, top + height + 6, 60, 16), Qt.AlignmentFlag.AlignCenter, tick.label)
         for index in range(len(self._rows) + 1):
             p.fillRect(QRectF(PAD, round(top + index * self.row_height()), self.width() - 2 * PAD, 1), QColor(tokens.line))
-        p.fillRect(QRectF(round(self.place(self._n)) - 1, top, 2, height), QColor(tokens.accent))
 
     def _draw_row(self, p: QPainter, row: Fit, y: float) -> None:
         tokens, columns, height = self._theme.tokens, self.columns(), self.row_height()

@@ -43,7 +43,7 @@ class PeakLayout:
         return HEADS + row * len(self.rows) + AXIS + KEY_ROW * self._key_rows() + 4
 
     def _key_rows(self) -> int:
-        return 1 if "n2" not in term_groups(self.rows) else 2
+        return len(term_groups(self.rows))
 
     def row_height(self) -> float:
         spare = self.height - self.needed(0)
@@ -94,4 +94,4 @@ class PeakLayout:
     def ticks(self) -> Ticks:
         low, high = self.span()
         length = self.columns()["axis_end"] - self.columns()["axis"]
-        return linear_bytes_ticks(high, length) if self.view.to_scale else bytes_ticks(low, high, length, 64)
+        return linear_bytes_ticks(high, length) if self.view.to_scale else bytes_ticks(low, high, length, 54)

@@ -241,22 +241,16 @@ class PeakTable(QWidget):
         p.setFont(font("tick"))
         start = columns["parts"] if not self._view.to_scale else columns["axis"]
         y = self._at.rows_rect().bottom() + (8 if not self._view.to_scale else AXIS)
-        groups = term_groups(self._rows)
-        lines = [["n2", "constant"], ["n"]] if "n2" in groups else [["n", "constant"]]
-        for line in lines:
+        for growth, terms in term_groups(self._rows).items():
             x = start
-            for growth in line:
-                if growth not in groups:
-                    continue
-                p.setPen(QColor(tokens.text3))
-                p.drawText(QRectF(x, y, 90, KEY_ROW), LEFT, GROWTH_WORDS[growth])
-                x += 74
-                for term in groups[growth]:
-                    p.fillRect(QRectF(x, y + 4, 10, 10), QColor(term_colour(term.name, term.growth, tokens)))
-                    p.setPen(QColor(tokens.text2))
-                    p.drawText(QRectF(x + 16, y, 120, KEY_ROW), LEFT, term.name)
-                    x += 16 + metrics.horizontalAdvance(term.name) + 16
-                x += 12
+            p.setPen(QColor(tokens.text3))
+            p.drawText(QRectF(x, y, 90, KEY_ROW), LEFT, GROWTH_WORDS[growth])
+            x += 74
+            for term in terms:
+                p.fillRect(QRectF(x, y + 4, 10, 10), QColor(term_colour(term.name, term.growth, tokens)))
+                p.setPen(QColor(tokens.text2))
+                p.drawText(QRectF(x + 16, y, 120, KEY_ROW), LEFT, term.name)
+                x += 16 + metrics.horizontalAdvance(term.name) + 16
             y += KEY_ROW
 
     # ------------------------------------------------------------ tool tip

@@ -19,7 +19,7 @@ from attnscope.plots.scaling_notes import earlier_hint, memory_notes, time_notes
 from attnscope.plots.scaling_toolbar import ScalingToolbar
 from attnscope.plots.traces import Mark, Shown, Trace, bounds, memory_trace, time_trace
 from attnscope.provenance import point_text
-from attnscope.quantities import bytes_text, count
+from attnscope.quantities import bytes_text, count, time_text
 from attnscope.scaling import curves, shape_of
 from attnscope.state import State, effective_workload
 from attnscope.store import Store
@@ -168,7 +168,7 @@ class ScalingPage(QWidget):
             self._fit_values()
 
     def _speak(self, n: int) -> None:
-        told = [f"{row.title} {row.time_s.number:.3g} s" for row in self.column.rows if row.time_s]
+        told = [f"{row.title} {time_text(row.time_s.number)}" for row in self.column.rows if row.time_s]
         self.time.setAccessibleDescription(f"At n = {count(n)}: {', '.join(told)}")
 
     # ------------------------------------------------------------ ranges
@@ -214,8 +214,9 @@ class ScalingPage(QWidget):
 
     # ------------------------------------------------------------ the hand
 
-    def _drag_to(self, n: int) -> None:
-        self._store.update(seq_len=SLIDER.snapped(SLIDER.share(n)))
+    def _drag_to(self, n: int, free: bool) -> None:
+        share = SLIDER.share(n)
+        self._store.update(seq_len=SLIDER.value(share) if free else SLIDER.snapped(share))
 
     def _describe(self, trace: Trace, mark: Mark) -> str:
         now = time.time()
