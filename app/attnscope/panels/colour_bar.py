@@ -78,8 +78,8 @@ class ColourBar(QWidget):
         if picture is not None:
             self._paint_words(painter, picture)
             self._paint_bar(painter, picture)
-        if self.height() > 64:
-            self._paint_legend(painter, signed=bool(picture and picture.signed))
+            if self.height() > 64:
+                self._paint_legend(painter, signed=picture.signed)
         painter.end()
 
     def _paint_words(self, painter: QPainter, picture: Picture) -> None:

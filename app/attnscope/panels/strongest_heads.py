@@ -90,7 +90,7 @@ class StrongestHeads(QWidget):
             painter.setPen(QColor(tokens.text1))
             right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
             painter.drawText(QRectF(self.width() - 56, y, 44, LINE), right, weight(fact.link))
-        if not self._heads:
+        if self._read is not None and not self._heads:
             painter.setFont(font("label"))
             painter.setPen(QColor(tokens.text2))
             painter.drawText(QRectF(16, TOP, self.width() - 24, 20), Qt.AlignmentFlag.AlignVCenter, "no link found in this text")

@@ -24,7 +24,7 @@ SPACE = 18
 BAR = 36
 LEAST_PITCH = BAR + 4
 """Longest bar: a weight of 1."""
-WORDS_HEIGHT, BARS_HEIGHT, NUMBERS_HEIGHT = 34, 14, 20
+WORDS_HEIGHT, BARS_HEIGHT, NUMBERS_HEIGHT = 33, 13, 18
 NUMBER_FROM = 0.05
 """Weights from here on are written."""
 MOST_PANELS = 2

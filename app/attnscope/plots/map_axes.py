@@ -74,34 +74,58 @@ def paint_key_axis(painter: QPainter, theme: Theme, box: Box, text: AxisText, ro
         title = "key position (tokens, 1k = 1,024)" if in_kilo else "key position (tokens)"
     painter.setFont(font("label"))
     painter.setPen(QColor(theme.tokens.text2))
-    top = box.bottom + (room - TITLE if with_tokens else 22)
+    top = box.bottom + (room - TITLE + 2 if with_tokens else 22)
     painter.drawText(QRectF(box.x, top, box.width, 16), Qt.AlignmentFlag.AlignCenter, title)
 
 
+def paint_chosen(
+    painter: QPainter, theme: Theme, box: Box, lowest: Box | None, text: AxisText, room: tuple[float, float]
+) -> None:
+    """The tokens of the chosen query and key again, in accent; the axes themselves stand still.
+
+    `lowest`: the box over the key axis, None for a panel without one. `room`: pixels left of the map and under the lowest box.
+    """
+    if not text.has_tokens(box.width):
+        return
+    if text.view[0] <= text.row < min(text.view[1], len(text.tokens)) and room[0] > 0:
+        _query_token(painter, theme, box, text, room[0], text.row, chosen=True)
+    if lowest and text.view[2] <= text.column < min(text.view[3], len(text.tokens)):
+        _key_token(painter, theme, lowest, text, room[1], text.column, chosen=True)
+
+
 def _query_tokens(painter: QPainter, theme: Theme, box: Box, text: AxisText, room: float) -> None:
+    for row in range(text.view[0], min(text.view[1], len(text.tokens))):
+        _query_token(painter, theme, box, text, room, row, chosen=False)
+
+
+def _query_token(painter: QPainter, theme: Theme, box: Box, text: AxisText, room: float, row: int, *, chosen: bool) -> None:
     cell = box.height / (text.view[1] - text.view[0])
     width = room - TITLE - 6
-    for row in range(text.view[0], min(text.view[1], len(text.tokens))):
-        _use(painter, theme, chosen=row == text.row)
-        rect = QRectF(box.x - 8 - width, box.y + (row - text.view[0]) * cell, width, cell)
-        painter.drawText(rect, ALIGN_RIGHT, _fitting(painter, text.tokens[row], width))
+    rect = QRectF(box.x - 8 - width, box.y + (row - text.view[0]) * cell, width, cell)
+    _write(painter, theme, rect, text.tokens[row], chosen=chosen)
 
 
 def _key_tokens(painter: QPainter, theme: Theme, box: Box, text: AxisText, room: float) -> None:
-    cell = box.width / (text.view[3] - text.view[2])
-    width = room - TITLE - 8
     for column in range(text.view[2], min(text.view[3], len(text.tokens))):
-        _use(painter, theme, chosen=column == text.column)
-        painter.save()
-        painter.translate(box.x + (column - text.view[2] + 0.5) * cell, box.bottom + 6)
-        painter.rotate(-90)
-        painter.drawText(QRectF(-width, -cell / 2, width, cell), ALIGN_RIGHT, _fitting(painter, text.tokens[column], width))
-        painter.restore()
+        _key_token(painter, theme, box, text, room, column, chosen=False)
 
 
-def _use(painter: QPainter, theme: Theme, *, chosen: bool) -> None:
+def _key_token(painter: QPainter, theme: Theme, box: Box, text: AxisText, room: float, column: int, *, chosen: bool) -> None:
+    cell = box.width / (text.view[3] - text.view[2])
+    width = room - TITLE - 2
+    painter.save()
+    painter.translate(box.x + (column - text.view[2] + 0.5) * cell, box.bottom + 5)
+    painter.rotate(-90)
+    _write(painter, theme, QRectF(-width, -cell / 2, width, cell), text.tokens[column], chosen=chosen)
+    painter.restore()
+
+
+def _write(painter: QPainter, theme: Theme, rect: QRectF, token: str, *, chosen: bool) -> None:
+    if chosen:
+        painter.fillRect(rect, QColor(theme.tokens.window))  # the same word stands there already
     painter.setFont(font("label_medium" if chosen else "label"))
     painter.setPen(QColor(theme.tokens.accent if chosen else theme.tokens.text2))
+    painter.drawText(rect, ALIGN_RIGHT, _fitting(painter, token, rect.width()))
 
 
 def _fitting(painter: QPainter, token: str, width: float) -> str:

@@ -309,8 +309,8 @@ def needs_of(scene: Scene, height: float, ratio: float) -> Needs:
     trace = 0 if scene.short or small else TRACE if height >= LOW_HEIGHT else TRACE_LOW
     left, below, gap = map_layout.LONG_LEFT, map_layout.LONG_BELOW, map_layout.GAP
     if scene.tokens:
-        room = token_room(scene.tokens) + TITLE + 14
-        left, below, gap = max(left, room), max(below, room), map_layout.TOKEN_GAP if scene.short else gap
+        room = math.ceil(token_room(scene.tokens)) + TITLE
+        left, below, gap = max(left, room + 10), max(below, room + 2), map_layout.TOKEN_GAP if scene.short else gap
     factor = map_rectangle(None, scene.seq_len)[2] if scene.seq_len else 1
     right = 8 if scene.short else 16
     return Needs(gutters, left, right, below, trace, scene.seq_len, factor, gap, ratio)

@@ -40,7 +40,7 @@ def paint_grid(painter: QPainter, box: Box, view: View, tokens: Tokens) -> None:
     if size < GRID_CELL:
         return
     colour = QColor(tokens.plot)
-    colour.setAlpha(150)
+    colour.setAlpha(150 if tokens.dark else 56)  # as strong on black cells as dark lines are on bright ones
     painter.setPen(QPen(colour, 0))
     for index in range(1, cells):
         at = index * size
@@ -69,8 +69,10 @@ def paint_crosshair(painter: QPainter, box: Box, view: View, cell: tuple[int, in
     painter.setClipRect(QRectF(box.x - 2, box.y - 2, box.width + 4, box.height + 4))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     if rect.width() >= BOX_CELL:
+        painter.setPen(QPen(QColor(tokens.plot), 4))
+        painter.drawRect(rect)
         painter.setPen(QPen(QColor(tokens.accent), 2))
-        painter.drawRect(rect.adjusted(0, 0, 0, 0))
+        painter.drawRect(rect)
     else:
         painter.setPen(QPen(QColor(tokens.accent), 1))
         centre = rect.center()

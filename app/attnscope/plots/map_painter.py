@@ -13,7 +13,7 @@ from attnscope.map_scene import Panel, Scene, mass_cut, same_subject
 from attnscope.map_view import View
 from attnscope.marks import draw_swatch
 from attnscope.plots import map_marks as marks
-from attnscope.plots.map_axes import AxisText, paint_key_axis, paint_query_axis
+from attnscope.plots.map_axes import AxisText, paint_chosen, paint_key_axis, paint_query_axis
 from attnscope.plots.map_layout import HEADER, Box, Needs, Place
 from attnscope.plots.map_picture import Area, CodeImage, coarser, paint_ground, paint_rings
 from attnscope.plots.map_trace import paint_trace, paint_trace_axis
@@ -101,9 +101,11 @@ def paint_panel(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -
     tokens, view = canvas.theme.tokens, canvas.scene.view
     drawing = None if panel.refusal else canvas.drawings.of(panel, canvas.colours, tokens)
     _paint_header(painter, canvas, panel, place, drawing)
+    _paint_axes(painter, canvas, panel, place)
     if panel.refusal:
         return
-    paint_ground(painter, place.map, tokens)
+    if drawing is None or not drawing.covers(view) or not drawing.image.is_whole or (panel.stale and canvas.dimmed):
+        paint_ground(painter, place.map, tokens)
     if drawing:
         stale = bool(panel.stale) and canvas.dimmed
         _paint_pictures(painter, canvas, panel, place.map, drawing, stale=stale)
@@ -119,6 +121,15 @@ def paint_panel(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -
         if whole and box.width >= 3 * marks.MINIMAP:
             spot = marks.minimap_box(box, view, causal=canvas.scene.causal)
             marks.paint_minimap(painter, spot, whole.image, whole.area, view, canvas.scene.seq_len, tokens)
+
+
+def _paint_axes(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -> None:
+    if canvas.scene.seq_len:
+        text = AxisText(canvas.scene.view, canvas.scene.tokens)
+        if place.first:
+            paint_query_axis(painter, canvas.theme, place.map, text, canvas.needs.left)
+        if place.last and not panel.refusal:
+            paint_key_axis(painter, canvas.theme, place.trace or place.map, text, canvas.needs.below)
 
 
 def _paint_pictures(painter: QPainter, canvas: Canvas, panel: Panel, box: Box, drawing: Drawing, *, stale: bool) -> None:
@@ -209,17 +220,15 @@ def _exactness(canvas: Canvas, place: Place, drawing: Drawing) -> str:
 def paint_hand(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, *, traced: Panel | None) -> None:
     """What follows the pointer: axes with the chosen query and key, trace, crosshair, the row's number of cut mass."""
     scene, tokens = canvas.scene, canvas.theme.tokens
-    row, column = scene.cell or (-1, -1)
-    text = AxisText(scene.view, scene.tokens, row, column)
-    lowest = place.trace or place.map
     if not scene.seq_len:
         return
-    if place.first:
-        paint_query_axis(painter, canvas.theme, place.map, text, canvas.needs.left)
+    row, column = scene.cell or (-1, -1)
+    text = AxisText(scene.view, scene.tokens, row, column)
+    lowest = (place.trace or place.map) if place.last and not panel.refusal else None
+    room = canvas.needs.left if place.first else 0.0, canvas.needs.below
+    paint_chosen(painter, canvas.theme, place.map, lowest, text, room)
     if panel.refusal:
         return
-    if place.last:
-        paint_key_axis(painter, canvas.theme, lowest, text, canvas.needs.below)
     if place.trace and traced and not traced.refusal:
         paint_panel_trace(painter, canvas, traced, place.trace, first=place.first)
     if panel.picture is None:

@@ -15,6 +15,7 @@ from attnscope.map_view import View
 from attnscope.plots.map_layout import Box
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 HATCH_PITCH = 6
@@ -50,6 +51,7 @@ class CodeImage:
         self._table[NOT_COMPUTED] = 0  # the hairlines of the ground show through
         if self._hatched:
             self._table[MASKED] = 0
+        self._whole: bool | None = None
         self._levels: dict[int, tuple[QImage, QImage | None]] = {}
 
     def paint(self, painter: QPainter, area: Area, view: View, box: Box) -> None:
@@ -68,6 +70,13 @@ class CodeImage:
             self._paint_hatched_mask(painter, mask, source, target, ratio)
         painter.drawImage(target, image, source)
         painter.restore()
+
+    @property
+    def is_whole(self) -> bool:
+        """No pixel of it waits to be computed."""
+        if self._whole is None:
+            self._whole = NOT_COMPUTED not in self.picture.codes.data
+        return self._whole
 
     def code(self, area: Area, row: int, column: int) -> int:
         """Code of the pixel that holds a cell; `NOT_COMPUTED` outside the picture."""
@@ -120,23 +129,30 @@ def pooled(picture: Picture, step: int, *, mean: bool = False) -> tuple[bytes, i
     import numpy as np
 
     rank = np.asarray([NOT_COMPUTED, MASKED, *range(MAX_CODE + 1), INF, NAN], np.uint8)
-    order = np.zeros(256, np.uint8)
-    order[rank] = np.arange(len(rank))
     codes = np.frombuffer(picture.codes.data, np.uint8).reshape(height, width)
-    best = rank[_blocks(order[codes], step).max(axis=(1, 3))]
+    if picture.nan_count or picture.inf_count:
+        order = np.zeros(256, np.uint8)
+        order[rank] = np.arange(len(rank))
+        best = rank[_folded(np.maximum, order[codes], step)]
+    else:
+        # Wraps round, so that all that is no value lies below every value.
+        best = _folded(np.maximum, codes - np.uint8(MASKED), step) + np.uint8(MASKED)
     if mean:
         _mean_codes(picture, codes, step, best)
     return best.tobytes(), best.shape[0], best.shape[1]
 
 
-def _blocks(values: NDArray[Any], step: int) -> NDArray[Any]:
-    """`(height, width)` as `(rows, step, columns, step)`, padded with zeros."""
-    import numpy as np
-
-    rows, columns = math.ceil(values.shape[0] / step), math.ceil(values.shape[1] / step)
-    padded = np.zeros((rows * step, columns * step), values.dtype)
-    padded[: values.shape[0], : values.shape[1]] = values
-    return padded.reshape(rows, step, columns, step)
+def _folded(operation: np.ufunc, values: NDArray[Any], step: int) -> NDArray[Any]:
+    """Blocks of `step` × `step` in one, the last ones smaller; by strides, thirty times faster than `reduceat`."""
+    rows = values[::step].copy()
+    for offset in range(1, step):
+        part = values[offset::step]
+        operation(rows[: len(part)], part, out=rows[: len(part)])
+    folded = rows[:, ::step].copy()
+    for offset in range(1, step):
+        part = rows[:, offset::step]
+        operation(folded[:, : part.shape[1]], part, out=folded[:, : part.shape[1]])
+    return folded
 
 
 def _mean_codes(picture: Picture, codes: NDArray[Any], step: int, best: NDArray[Any]) -> None:
@@ -145,12 +161,13 @@ def _mean_codes(picture: Picture, codes: NDArray[Any], step: int, best: NDArray[
 
     low, high = picture.low, picture.high
     share = np.arange(256) / MAX_CODE
-    worth = low * (high / low) ** share if picture.scale == "log" else low + (high - low) * share
+    worth = (low * (high / low) ** share if picture.scale == "log" else low + (high - low) * share).astype(np.float32)
     if picture.scale == "log":
         worth[0] = 0.0  # everything at or below the low limit, exact zeros too
     is_value = codes <= MAX_CODE
-    total = _blocks(np.where(is_value, worth[codes], 0.0), step).sum(axis=(1, 3))
-    mean = total / np.maximum(_blocks(is_value.astype(np.int32), step).sum(axis=(1, 3)), 1)
+    worth[MAX_CODE + 1 :] = 0.0
+    total = _folded(np.add, worth[codes], step)
+    mean = total / np.maximum(_folded(np.add, is_value.astype(np.float32), step), 1)
     if picture.scale == "log":
         place = np.log(np.maximum(mean, low) / low) / math.log(high / low)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from attnscope_engine.protocol import Array
@@ -50,25 +51,25 @@ def paint_trace(painter: QPainter, theme: Theme, box: Box, view: View, weights: 
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, True)
         painter.setPen(QPen(QColor(colour), 1.25))
         painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.drawPath(_path(box, largest_by_pixel(weights, view[2], view[3], int(box.width))))
+        painter.drawPath(_path(weights, view[2], view[3], box))
         painter.restore()
     painter.setPen(QPen(QColor(tokens.line), 1))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     painter.drawRect(QRectF(box.x - 0.5, box.y - 0.5, box.width + 1, box.height + 1))
 
 
-def _path(box: Box, values: list[float]) -> QPainterPath:
+@functools.lru_cache(maxsize=8)
+def _path(weights: Array, low: int, high: int, box: Box) -> QPainterPath:
+    """Shared: the pointer moves along a row far more often than it changes."""
     path = QPainterPath()
-    if not values:
-        return path
-    step = box.width / len(values)
+    values = largest_by_pixel(weights, low, high, int(box.width))
     drawing = False
     for index, value in enumerate(values):
         if math.isnan(value):
             drawing = False
             continue
         exponent = math.log10(value) if value > 0 else LOW_EXPONENT
-        point = QPointF(box.x + (index + 0.5) * step, _height(box, exponent))
+        point = QPointF(box.x + (index + 0.5) * box.width / len(values), _height(box, exponent))
         if drawing:
             path.lineTo(point)
         else:
