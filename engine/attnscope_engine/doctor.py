@@ -64,7 +64,7 @@ def check_nvrtc() -> Check:
     from attnscope_engine.devices import nvrtc
 
     try:
-        return Check("NVRTC", True, False, ".".join(str(part) for part in nvrtc.version()))
+        return Check("NVRTC", True, False, nvrtc.version())
     except Exception as error:  # noqa: BLE001 (whatever the library does, the doctor goes on)
         advice = "Needed for an NVIDIA GPU only: it comes with 'attnscope[gpu13]' or 'attnscope[gpu12]'."
         return Check("NVRTC", False, False, f"not found ({error})", advice)
