@@ -312,7 +312,7 @@ def test_that_the_shipped_texts_are_the_sentence_of_the_chapter_and_one_of_some_
 
 @pytest.mark.model
 def test_that_the_file_found_is_the_one_that_was_tested(real):
-    path = find_model({})
+    path = find_model()
     assert path is not None
     verify(path)
     assert real.model == "smollm2"
