@@ -9,6 +9,10 @@ from attnscope.state import Answer, Live, Settings, State, choice_of, measuremen
 from attnscope_engine import protocol as p
 from hypothesis import strategies as st
 
+# A machine with other work is no fault of the example that met it.
+settings.register_profile("attnscope", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("attnscope")
+
 GIB = 1 << 30
 DEVICE = p.DeviceFacts("fake", "cpu", "A made-up processor", 8 * GIB)
 CEILINGS = p.Ceilings("fake", {"fp32": 1e11, "bf16": 1e11, "fp16": 1e11}, 1e10, 1e9, 1e-6, 0.0)
