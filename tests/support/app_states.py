@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from attnscope.state import Answer, Live, Settings, State, choice_of, measurement_key, one_call
 from attnscope_engine import protocol as p
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 # A machine with other work is no fault of the example that met it.
