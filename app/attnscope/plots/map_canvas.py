@@ -99,11 +99,14 @@ class MapCanvas(QWidget):
 
     def _dim(self) -> None:
         self._dimmed = True
-        self._still = None
-        self.update()
+        self._redraw()
 
     def _redress(self) -> None:
         self._drawings.forget()
+        self._redraw()
+
+    def _redraw(self) -> None:
+        """Paint again what stands still, too."""
         self._still = None
         self.update()
 

@@ -48,17 +48,20 @@ def paint_grid(painter: QPainter, box: Box, view: View, tokens: Tokens) -> None:
         painter.drawLine(QLineF(box.x, box.y + at, box.right, box.y + at))
 
 
+def chunk_borders(low: int, high: int, chunk: int, start: float, size: float) -> list[int]:
+    """Pixels of the cuts between two positions; none where they would hide what is between them."""
+    if chunk * size < BORDER_CELL:
+        return []
+    return [round(start + (border - low) * size) for border in range((low // chunk + 1) * chunk, high, chunk)]
+
+
 def paint_chunk_borders(painter: QPainter, box: Box, view: View, chunk: int, look: Look, tokens: Tokens) -> None:
     """Dashed lines where the sequence is cut, in the variant's colour."""
     size = box.width / (view[1] - view[0])
-    if chunk * size < BORDER_CELL:
-        return
     painter.setPen(line_pen(look, tokens))
-    for border in range((view[2] // chunk + 1) * chunk, view[3], chunk):
-        x = round(box.x + (border - view[2]) * size)
+    for x in chunk_borders(view[2], view[3], chunk, box.x, size):
         painter.drawLine(QLineF(x, box.y, x, box.bottom))
-    for border in range((view[0] // chunk + 1) * chunk, view[1], chunk):
-        y = round(box.y + (border - view[0]) * size)
+    for y in chunk_borders(view[0], view[1], chunk, box.y, size):
         painter.drawLine(QLineF(box.x, y, box.right, y))
 
 
@@ -105,18 +108,15 @@ def paint_column_markers(painter: QPainter, box: Box, x: float, tokens: Tokens) 
 
 def paint_masked_label(
     painter: QPainter, image: CodeImage, area: Area, view: View, box: Box, text: str, tokens: Tokens, *, top: bool
-) -> bool:
+) -> None:
     """Names a masked region in its upper right or lower left corner; not where anything but the mask lies under the words."""
     painter.setFont(font("tick"))
-    metrics = QFontMetricsF(font("tick"))
-    width = metrics.horizontalAdvance(text)
+    width = QFontMetricsF(font("tick")).horizontalAdvance(text)
     rect = QRectF(box.right - width - 12, box.y + 11, width, 15) if top else QRectF(box.x + 40, box.bottom - 25, width, 15)
-    if not lies_on_mask(image, area, view, box, rect):
-        return False
-    painter.fillRect(rect.adjusted(-5, 0, 5, 0), QColor(tokens.mask))  # borders and grid stop at the words
-    painter.setPen(QColor(tokens.text3))
-    painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, text)
-    return True
+    if lies_on_mask(image, area, view, box, rect):
+        painter.fillRect(rect.adjusted(-5, 0, 5, 0), QColor(tokens.mask))  # borders and grid stop at the words
+        painter.setPen(QColor(tokens.text3))
+        painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, text)
 
 
 def paint_link_label(painter: QPainter, image: CodeImage, area: Area, view: View, box: Box, text: str, tokens: Tokens) -> None:

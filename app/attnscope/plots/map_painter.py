@@ -146,10 +146,13 @@ def _paint_pictures(painter: QPainter, canvas: Canvas, panel: Panel, box: Box, d
 def _paint_over_picture(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, drawing: Drawing, *, stale: bool) -> None:
     scene, tokens, box = canvas.scene, canvas.theme.tokens, place.map
     marks.paint_grid(painter, box, scene.view, tokens)
+    borders = False
     chunk = panel.choice.params.get("chunk_size") if panel.variant == "chunked" else None
     if isinstance(chunk, int) and not stale and not drawing.job.difference:
         marks.paint_chunk_borders(painter, box, scene.view, chunk, look(panel.variant), tokens)
-    for text, top in (("masked: key after query", True), (_outside(panel), False)):
+        borders = bool(marks.chunk_borders(*scene.view[:2], chunk, box.y, box.height / (scene.view[1] - scene.view[0])))
+    outside = "" if borders else _OUTSIDE.get(panel.variant, "")  # where borders are drawn they say it themselves
+    for text, top in (("masked: key after query" if scene.causal else "", True), (outside, False)):
         if text and not stale:
             marks.paint_masked_label(painter, drawing.image, drawing.area, scene.view, box, text, tokens, top=top)
     paint_rings(painter, drawing.image.picture, scene.view, box)
@@ -161,8 +164,7 @@ def _paint_over_picture(painter: QPainter, canvas: Canvas, panel: Panel, place: 
         marks.paint_chip(painter, corner, f"{count(picture.nan_count)} NaN, {count(picture.inf_count)} Inf", tokens, "warn")
 
 
-def _outside(panel: Panel) -> str:
-    return {"sliding_window": "masked: outside the window", "chunked": "masked: another chunk"}.get(panel.variant, "")
+_OUTSIDE = {"sliding_window": "masked: outside the window", "chunked": "masked: another chunk"}
 
 
 def _paint_header(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, drawing: Drawing | None) -> None:

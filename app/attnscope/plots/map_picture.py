@@ -57,6 +57,7 @@ class CodeImage:
     def paint(self, painter: QPainter, area: Area, view: View, box: Box) -> None:
         """Paints the part of the picture that is in the view, each cell at least one device pixel."""
         ratio = painter.device().devicePixelRatioF()
+        box = _aligned(box, ratio)
         scale = box.width / (view[1] - view[0])
         step = coarser(area.factor, scale * ratio)
         image, mask = self._level(step)
@@ -106,6 +107,12 @@ class CodeImage:
         hatch(inner, Box(0, 0, target.width(), target.height()), self._tokens.text3)
         inner.end()
         painter.drawPixmap(target, stencil, QRectF(stencil.rect()))
+
+
+def _aligned(box: Box, ratio: float) -> Box:
+    """The box in whole device pixels: half a pixel at its edge could be the one that holds a needle."""
+    x, y, side = round(box.x * ratio), round(box.y * ratio), math.floor(box.width * ratio + 1e-6)
+    return Box(x / ratio, y / ratio, side / ratio, side / ratio)
 
 
 def coarser(factor: int, pixels: float) -> int:
