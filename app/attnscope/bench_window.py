@@ -73,7 +73,7 @@ def child(started: float) -> int:
     wait(app.processEvents, lambda: window.store.state.live.phase == "ready", settle=1.5)
     slider = window.workload.slider
     times = []
-    for tick in range(TICKS):
+    for tick in range(int(sys.argv[3]) if len(sys.argv) > 3 else TICKS):
         began = time.perf_counter()
         slider.chosen.emit(round(2 ** (8 + tick % 140 / 14)))  # what a drag emits
         app.processEvents()
