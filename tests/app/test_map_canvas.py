@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -15,8 +14,8 @@ from attnscope.store import Store
 from attnscope.theme import Theme
 from attnscope_engine import protocol as p
 from map_states import answer, replace_picture, store_of, synthetic
-from PySide6.QtCore import QPoint, QPointF, Qt
-from PySide6.QtGui import QColor, QImage, QPixmap, QWheelEvent
+from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
+from PySide6.QtGui import QColor, QImage, QMouseEvent, QPixmap, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -25,8 +24,8 @@ MODIFIER = Qt.KeyboardModifier
 
 
 @pytest.fixture
-def theme(qtbot: QtBot) -> Iterator[Theme]:
-    yield Theme("dark")
+def theme(qtbot: QtBot) -> Theme:
+    return Theme("dark")
 
 
 def canvas_of(qtbot: QtBot, theme: Theme, store: Store, width: int = 1000, height: int = 640) -> MapCanvas:
@@ -171,7 +170,9 @@ def test_that_chunks_have_borders_in_the_variants_colour(qtbot: QtBot, theme: Th
     place = canvas.places[1]
     x = round(place.map.x + 8 * place.map.width / canvas.scene.seq_len)
     shot = canvas.grab().toImage()
-    seen = {shot.pixelColor(x + step, y).name().upper() for step in (-1, 0) for y in range(int(place.map.y), int(place.map.bottom))}
+    seen = {
+        shot.pixelColor(x + step, y).name().upper() for step in (-1, 0) for y in range(int(place.map.y), int(place.map.bottom))
+    }
     assert look("chunked").colour(DARK) in seen
 
 
@@ -256,12 +257,11 @@ def test_that_shift_and_drag_zooms_to_the_rectangle(qtbot: QtBot, theme: Theme) 
     assert view[1] - view[0] == pytest.approx(61, abs=3)
 
 
-def _move(canvas: MapCanvas, at: QPoint) -> object:
-    from PySide6.QtCore import QEvent
-    from PySide6.QtGui import QMouseEvent
-
+def _move(canvas: MapCanvas, at: QPoint) -> QMouseEvent:
     button = Qt.MouseButton.LeftButton
-    return QMouseEvent(QEvent.Type.MouseMove, QPointF(at), QPointF(canvas.mapToGlobal(at)), button, button, MODIFIER.ShiftModifier)
+    return QMouseEvent(
+        QEvent.Type.MouseMove, QPointF(at), QPointF(canvas.mapToGlobal(at)), button, button, MODIFIER.ShiftModifier
+    )
 
 
 def test_that_a_double_click_zooms_four_times_and_fixes_nothing(qtbot: QtBot, theme: Theme) -> None:

@@ -18,7 +18,9 @@ def picture(codes: NDArray[np.uint8], **fields: object) -> Picture:
     return Picture(Array("u1", codes.shape, codes.tobytes()), 1e-5, 1.0, "log", **fields)  # type: ignore[arg-type]
 
 
-def painted(image: CodeImage, view: View, side: int, tokens: Tokens = DARK, area: Area | None = None, ratio: float = 1.0) -> QImage:
+def painted(
+    image: CodeImage, view: View, side: int, tokens: Tokens = DARK, area: Area | None = None, ratio: float = 1.0
+) -> QImage:
     shot = QImage(round(side * ratio), round(side * ratio), QImage.Format.Format_RGB32)
     shot.setDevicePixelRatio(ratio)
     painter = QPainter(shot)
@@ -119,7 +121,9 @@ def test_that_masked_cells_do_not_lower_a_mean() -> None:
     assert pooled(picture(codes), 2, mean=True)[0] == bytes([MAX_CODE])
 
 
-@pytest.mark.parametrize(("factor", "pixels", "step"), [(1, 1.0, 1), (1, 0.5, 2), (32, 512 / 65536, 4), (2, 512 / 4096, 4), (1, 20.0, 1)])
+@pytest.mark.parametrize(
+    ("factor", "pixels", "step"), [(1, 1.0, 1), (1, 0.5, 2), (32, 512 / 65536, 4), (2, 512 / 4096, 4), (1, 20.0, 1)]
+)
 def test_that_no_shown_cell_is_smaller_than_a_device_pixel(factor: int, pixels: float, step: int) -> None:
     assert coarser(factor, pixels) == step
     assert factor * step * pixels >= 1

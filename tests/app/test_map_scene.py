@@ -56,7 +56,12 @@ def test_that_a_text_has_the_place_of_a_sentence_before_it_is_read(qtbot: QtBot)
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"seq_len": 256}, "n = 128"), ({"head": 2}, "layer 0, head 0"), ({"pool": "mean"}, "pool max"), ({"causal": False}, "causal")],
+    [
+        ({"seq_len": 256}, "n = 128"),
+        ({"head": 2}, "layer 0, head 0"),
+        ({"pool": "mean"}, "pool max"),
+        ({"causal": False}, "causal"),
+    ],
 )
 def test_that_a_stale_picture_stays_and_says_what_it_is_of(qtbot: QtBot, changes: dict[str, object], words: str) -> None:
     store = synthetic(128)

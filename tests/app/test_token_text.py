@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(
-    ("token", "seen"), [(" CEO", "CEO"), ("\n", "\\n"), ("  ", "··"), (" ", "·"), ("", "(empty)"), ("\x07", "U+0007"), ("<b>", "<b>")]
+    ("token", "seen"),
+    [(" CEO", "CEO"), ("\n", "\\n"), ("  ", "··"), (" ", "·"), ("", "(empty)"), ("\x07", "U+0007"), ("<b>", "<b>")],
 )
 def test_that_a_token_is_one_visible_word(token: str, seen: str) -> None:
     assert readable(token) == seen

@@ -14,7 +14,22 @@ from attnscope_engine import catalogue
 from attnscope_engine import protocol as p
 from numpy.typing import NDArray
 
-WORDS = ("The", " CEO", " announced", " the", " merger", " on", " Monday", ",", " and", " by", " Friday", " she", " resigned", ".")
+WORDS = (
+    "The",
+    " CEO",
+    " announced",
+    " the",
+    " merger",
+    " on",
+    " Monday",
+    ",",
+    " and",
+    " by",
+    " Friday",
+    " she",
+    " resigned",
+    ".",
+)
 LAYERS, HEADS = 3, 4
 
 
@@ -22,7 +37,9 @@ def read_of(source: p.TextSource, tokens: tuple[str, ...] = WORDS) -> p.TextRead
     """Every head has a link of its own strength from the 12th token to the 2nd; the last head's is the largest."""
     query, key = min(11, len(tokens) - 1), 1
     facts = tuple(
-        p.HeadFacts(layer, head, 0.5 - 0.01 * head, 0.1, 0.01 * layer, 1.0 + layer, 2.0 + head, 0.1 * layer + 0.02 * head, query, key)
+        p.HeadFacts(
+            layer, head, 0.5 - 0.01 * head, 0.1, 0.01 * layer, 1.0 + layer, 2.0 + head, 0.1 * layer + 0.02 * head, query, key
+        )
         for layer in range(LAYERS)
         for head in range(HEADS)
     )
@@ -149,7 +166,13 @@ def store_of(**changes: Any) -> Store:
 
 def synthetic(n: int, **changes: Any) -> Store:
     """A store that shows a synthetic map of n tokens, answered."""
-    defaults: dict[str, Any] = {"source": p.SyntheticSource("needle", 3), "seq_len": n, "num_heads": 4, "num_kv_heads": 4, "layers": 1}
+    defaults: dict[str, Any] = {
+        "source": p.SyntheticSource("needle", 3),
+        "seq_len": n,
+        "num_heads": 4,
+        "num_kv_heads": 4,
+        "layers": 1,
+    }
     store = store_of(**defaults | {"checked": ("softmax_tiled", "sliding_window")} | changes)
     answer(store)
     return store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attnscope_engine.protocol import FileSource, SyntheticSource, TextSource
 from PySide6.QtCore import QSignalBlocker, QSize, Qt, Signal
-from PySide6.QtGui import QResizeEvent
+from PySide6.QtGui import QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from attnscope.map_feed import MapFeed
@@ -225,6 +225,10 @@ class MapToolbar(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self._narrow()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._narrow()  # only now have the controls the sizes that their style gives them
 
     def minimumSizeHint(self) -> QSize:
         return QSize(0, HEIGHT)

