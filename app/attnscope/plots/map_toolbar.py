@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from attnscope_engine.protocol import FileSource, SyntheticSource, TextSource
-from PySide6.QtCore import QSignalBlocker, QSize, Qt, Signal
-from PySide6.QtGui import QResizeEvent, QShowEvent
+from PySide6.QtCore import QEvent, QSignalBlocker, QSize, Qt, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from attnscope.map_feed import MapFeed
@@ -226,9 +226,11 @@ class MapToolbar(QWidget):
         super().resizeEvent(event)
         self._narrow()
 
-    def showEvent(self, event: QShowEvent) -> None:
-        super().showEvent(event)
-        self._narrow()  # only now have the controls the sizes that their style gives them
+    def event(self, event: QEvent) -> bool:
+        # A control has taken the size that its style gives it, or has other words.
+        if event.type() == QEvent.Type.LayoutRequest and self._needed() > self.width():
+            self._narrow()
+        return super().event(event)
 
     def minimumSizeHint(self) -> QSize:
         return QSize(0, HEIGHT)
@@ -246,9 +248,19 @@ class MapToolbar(QWidget):
                 field.say(how_many=level < 3, name=level < 6)
             self.source.setMaximumWidth(400 if level < 4 else 110)
             self.pool.setVisible(level < 5 and wanted)
-            self._row.invalidate()
-            if self._row.sizeHint().width() <= self.width():
+            if self._needed() <= self.width():
                 return
+
+    def _needed(self) -> int:
+        """Width of what is shown now; the layout itself learns of a change only with the next events."""
+        shown = [widget for index in range(self._row.count()) if (widget := _widget(self._row, index)) and not widget.isHidden()]
+        wide = sum(min(max(widget.sizeHint().width(), widget.minimumWidth()), widget.maximumWidth()) for widget in shown)
+        return wide + self._row.spacing() * len(shown) + 24
+
+
+def _widget(row: QHBoxLayout, index: int) -> QWidget | None:
+    item = row.itemAt(index)
+    return item.widget() if item else None
 
 
 class _Indexed(QWidget):
@@ -278,6 +290,11 @@ class _Indexed(QWidget):
     @property
     def number(self) -> int:
         return self.field.number
+
+    def sizeHint(self) -> QSize:
+        shown = [widget for widget in (self._caption, self.field, self._of) if not widget.isHidden()]
+        wide = sum(max(widget.sizeHint().width() if widget is not self.field else 0, widget.minimumWidth()) for widget in shown)
+        return QSize(wide + 6 * (len(shown) - 1), 24)
 
     def say(self, *, how_many: bool, name: bool) -> None:
         """Show or leave out what stands beside the number."""
