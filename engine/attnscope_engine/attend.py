@@ -6,9 +6,14 @@ Merging: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import psutil
+
+from attnscope_engine.protocol import Term, Workload
 from attnscope_engine.regions import Limits, Part, Strip
 from attnscope_engine.variant import Tick
 
@@ -16,11 +21,65 @@ Block = tuple[Any, Any]
 """`(out, lse)` of some rows: out `(A, B, rows, D)`, lse `(A, B, rows)` in fp32."""
 
 
+KERNEL_KEYS = 512
+KERNEL_ROWS = ((768, 256), (192, 64), (0, 32))
+"""Tile of torch's fused kernel, of which each thread keeps one: (queries from which, rows)."""
+
+
+@functools.cache
+def threads() -> int:
+    """Threads that the arithmetic runs on: one a core, of the cores that this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, psutil.cpu_count(logical=False) or allowed)
+
+
 def limits(head_dim: int, xp: Any) -> Limits:
-    """What one call may do. torch: about 4 GFLOP, under 0.1 s on two cores. numpy stores a block's scores, so it gets less."""
+    """What one call may do. torch: 2 GFLOP a thread, under 0.1 s. numpy stores a block's scores, so it gets less."""
     if xp.__name__ == "torch":
-        return Limits(pairs=(1 << 30) // head_dim, queries=1 << 14, rows=256)
+        return torch_limits(head_dim)
     return Limits(pairs=1 << 18, queries=1 << 12, rows=128)
+
+
+def torch_limits(head_dim: int) -> Limits:
+    """Enough rows that every thread has some."""
+    return Limits(pairs=threads() * (1 << 29) // head_dim, queries=threads() * 2048, rows=256)
+
+
+def whole_workspace(workload: Workload, span: int) -> Term:
+    """What `attend` holds beside q, k, v and out on torch, where queries see up to `span` keys before or all round them."""
+    w, allowed = workload, torch_limits(workload.head_dim)
+    block = min(span, max(allowed.rows, allowed.pairs // span))
+    if not w.causal:
+        return _workspace(w, block, span, merged=allowed.rows * span > allowed.pairs)
+    merged = block < span
+    return _workspace(w, block, 2 * block if merged else span, merged=merged)
+
+
+def band_workspace(workload: Workload, window_size: int, sinks: int) -> Term:
+    """As `whole_workspace`, where the key that is seen first moves along: one of the parts is turned round."""
+    w, window = workload, min(window_size, workload.seq_len)
+    if window == w.seq_len:
+        return whole_workspace(w, window)
+    turned = 5 * w.item_bytes if sinks == 0 else 4 + 4 * w.item_bytes  # q, k, v and their output turned, and what was there
+    return _workspace(w, window, 2 * window, merged=True, least=turned)
+
+
+def _workspace(w: Workload, block: int, keys: int, *, merged: bool, least: int = 0) -> Term:
+    """The rows of one call, of which each block has `block` and sees `keys`, and a tile for each of the kernel's threads.
+
+    `least`: bytes an element of the output, where a part needs more than merging does.
+    """
+    allowed = torch_limits(w.head_dim)
+    heads = w.num_heads // w.num_kv_heads
+    groups = 1 if heads > 1 and 2 * block <= w.seq_len else w.batch * w.num_kv_heads
+    rows = min(groups * heads * w.seq_len, allowed.queries, max(allowed.rows, allowed.pairs // keys))
+    item = w.item_bytes
+    element = item if not merged else 8 if item == 4 else 8 + item
+    row = w.head_dim * max(element, least) + (20 if merged else 4)
+    tile_rows = next(size for least, size in KERNEL_ROWS if block >= least)
+    score = 4 if item == 4 else 4 + item
+    tile = min(tile_rows, block) * (min(KERNEL_KEYS, keys) * score + 8 + 4 * w.head_dim)
+    return Term("workspace", f"{rows:,}·{row:,} + {threads()}·{tile:,}", rows * row + threads() * tile, "constant")
 
 
 def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick) -> Any:
@@ -44,7 +103,7 @@ def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick)
             tick()
             into = out[group, head, first:end]
             here = queries[group, head, first:end]
-            if strip.repeat > 1:  # blocks take the place of the groups, of which there is one
+            if strip.repeat > 1:  # the groups, or the heads of one group, then the blocks
                 into, here = (x.reshape(-1, strip.repeat, strip.rows, head_dim) for x in (into, here))
             into[...] = _rows(here, keys[group], values[group], strip, allowed, xp)
     return out.reshape(q.shape)
@@ -54,7 +113,7 @@ def _heads(strip: Strip, shape: tuple[int, int], allowed: Limits) -> Iterator[tu
     """Slices of key heads and of the query heads that read each, as many a call as the limits allow."""
     groups, heads = shape
     room = max(1, min(allowed.pairs // strip.pairs, allowed.queries // (strip.rows * strip.repeat)))
-    group_step = 1 if strip.repeat > 1 else max(1, room // heads)
+    group_step = 1 if strip.repeat > 1 and heads > 1 else max(1, room // heads)
     head_step = min(room, heads)
     for group in range(0, groups, group_step):
         for head in range(0, heads, head_step):
@@ -69,11 +128,11 @@ def _rows(q: Any, k: Any, v: Any, strip: Strip, allowed: Limits, xp: Any) -> Any
         partial = _part(q, _blocks(k, part, strip, xp), _blocks(v, part, strip, xp), part.shape, xp)
         if lse is None:
             out, lse = partial
-            continue
-        if out.dtype != xp.float32:
+        else:
             out = _widened(out, xp)
-        reach = slice(0, partial[1].shape[-1])
-        _merge((out[:, :, reach], lse[:, :, reach]), partial, xp)
+            reach = slice(0, partial[1].shape[-1])
+            _merge((out[:, :, reach], lse[:, :, reach]), partial, xp)
+        del partial  # before the next one is made
     return out
 
 
@@ -90,7 +149,7 @@ def _blocks(x: Any, part: Part, strip: Strip, xp: Any) -> Any:
     """The part as a view of x `(A, 1, M, D)` → `(A, 1, size, D)`, or `(1, repeat, size, D)` for blocks that differ."""
     if strip.repeat == 1 or not part.moves:
         return x[:, :, part.first : part.first + part.size]
-    span = x[0, :, part.first : part.first + part.size + strip.rows * (strip.repeat - 1)]
+    span = x[:, 0, part.first : part.first + part.size + strip.rows * (strip.repeat - 1)]
     if xp.__name__ == "torch":
         return span.unfold(1, part.size, strip.rows).swapaxes(-1, -2)
     windows = xp.lib.stride_tricks.sliding_window_view(span, part.size, axis=1)
@@ -101,8 +160,7 @@ def _part(q: Any, k: Any, v: Any, shape: str, xp: Any) -> Block:
     """Attention of q over one rectangle or triangle. A triangle `upper` turned round is a `lower` one."""
     if shape != "upper":
         return _square(q, k, v, shape == "lower", xp)
-    last_first = [xp.flip(x, (2,)) for x in (q[:, :, :-1], k, v)]
-    out, lse = _square(last_first[0], last_first[1], last_first[2], True, xp)
+    out, lse = _square(xp.flip(q[:, :, :-1], (2,)), xp.flip(k, (2,)), xp.flip(v, (2,)), True, xp)
     return xp.flip(out, (2,)), xp.flip(lse, (2,))
 
 
@@ -127,13 +185,15 @@ def _square(q: Any, k: Any, v: Any, causal: bool, xp: Any) -> Block:
 
 
 def _widened(x: Any, xp: Any) -> Any:
-    return x.to(xp.float32) if xp.__name__ == "torch" else x.astype(xp.float32)
+    return x.to(xp.float32) if xp.__name__ == "torch" else x.astype(xp.float32, copy=False)
 
 
 def _merge(into: Block, other: Block, xp: Any) -> None:
-    """Adds the softmax over other keys to `into`, in place."""
+    """Adds the softmax over other keys to `into`, in place; `other` is used up."""
     out, lse = into
     both = xp.logaddexp(lse, other[1])
     out *= xp.exp(lse - both)[..., None]
-    out += other[0] * xp.exp(other[1] - both)[..., None]
+    added = _widened(other[0], xp)
+    added *= xp.exp(other[1] - both)[..., None]
+    out += added
     lse[...] = both

@@ -1,203 +1,197 @@
-"""The processor: torch where it is installed, else numpy. Neither is imported before it is needed."""
+"""The processor: torch where it is installed, loaded when the first call needs it, else numpy.
+
+Starting costs milliseconds, since the engine says hello before it knows whether anything will be run.
+"""
 
 from __future__ import annotations
 
+import functools
+import gc
 import importlib
+import importlib.metadata
 import importlib.util
-import os
-import platform
 import time
 import tracemalloc
-from functools import cached_property
-from importlib import metadata
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import psutil
 
 from attnscope_engine import catalogue
-from attnscope_engine.protocol import Ceilings, DeviceFacts, Dtype, Measure, Vitals, Workload
+from attnscope_engine.attend import threads
+from attnscope_engine.devices import DeviceFault
+from attnscope_engine.devices.cpu_ceilings import ceilings
+from attnscope_engine.devices.processor import processor_name
+from attnscope_engine.devices.torch_memory import peak_of_torch
+from attnscope_engine.protocol import Ceilings, DeviceFacts, Dtype, Measure, Vitals
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant
 
-SMALL = 128
-MATRIX = 1024
-"""Side of the square product that the matrix ceiling is taken from."""
-COPY_BYTES = 128 << 20
-EXPS = 1 << 16
-"""Small enough for the caches: what is asked for is the exponential, not the memory."""
-EXP_CALLS = 100
-REPEATS = 5
+NUMPY_DTYPES: dict[Dtype, str] = {"fp32": "float32", "fp16": "float16"}
+TORCH_DTYPES: dict[Dtype, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+PERIOD = 4_194_301
+"""Random numbers drawn for inputs; longer ones repeat them. A prime, so that no two rows of a usual size are alike."""
 
 
 class CpuDevice:
-    """All threads of this machine's processor."""
+    """The processor of this machine. `library` is "torch" or "numpy"; None: torch where it is installed."""
 
-    def __init__(self, library: str = "auto") -> None:
-        """`library`: torch, numpy, or auto (torch when it is installed)."""
-        has_torch = importlib.util.find_spec("torch") is not None
-        self._library = ("torch" if has_torch else "numpy") if library == "auto" else library
+    def __init__(self, library: str | None = None) -> None:
+        self._library = library or ("torch" if importlib.util.find_spec("torch") else "numpy")
 
-    @cached_property
+    @functools.cached_property
     def facts(self) -> DeviceFacts:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         name = processor_name()
-        dtypes: tuple[Dtype, ...] = ("fp32", "bf16", "fp16") if self._library == "torch" else ("fp32", "fp16")
+        version = importlib.metadata.version(self._library)
         return DeviceFacts(
-            key=f"cpu:{name}:{threads}:{self._library}",
+            key=f"cpu {name} {threads()} {self._library}",
             kind="cpu",
             name=name,
             total_bytes=psutil.virtual_memory().total,
-            threads=threads,
-            dtypes=dtypes,
-            library=f"{self._library} {metadata.version(self._library)}",
+            threads=threads(),
+            dtypes=("fp32", "bf16", "fp16") if self._library == "torch" else ("fp32", "fp16"),
+            library=f"{self._library} {version}",
         )
-
-    @cached_property
-    def xp(self) -> Any:
-        """The array library; imported here and nowhere earlier."""
-        library = importlib.import_module(self._library)
-        if self._library == "torch":
-            library.set_num_threads(self.facts.threads)
-        return library
 
     def vitals(self) -> Vitals:
+        """Free is what programs can still have without anything being swapped out."""
         memory = psutil.virtual_memory()
-        return Vitals(memory.available, memory.total)
+        return Vitals(memory.available, memory.total, self.clock_mhz())
 
     def clock_mhz(self) -> int:
-        """0: a processor's clock is not one number, and reading it costs more than a short call."""
-        return 0
+        """Mean of the cores, 0 where the system does not say."""
+        try:
+            clock = psutil.cpu_freq()
+        except (OSError, NotImplementedError):
+            return 0
+        return round(clock.current) if clock else 0
 
     def calibrate(self, tick: Tick) -> Ceilings:
-        """Best of a few: matrix product a dtype, copy (read + written), exponentials, an empty call."""
-        xp = self.xp
-        flops: dict[Dtype, float] = {}
-        for dtype in self.facts.dtypes:
-            one = self.random((SMALL, SMALL), dtype, 1)
-            flops[dtype] = 2 * SMALL**3 / best(lambda one=one: xp.matmul(one, one), tick)
-        large = self.random((MATRIX, MATRIX), "fp32", 1)
-        flops["fp32"] = 2 * MATRIX**3 / best(lambda: xp.matmul(large, large), tick)
-        # Where the library has no fast product in a dtype, the variants widen blocks to fp32 and run at its rate.
-        flops = {dtype: max(rate, flops["fp32"]) for dtype, rate in flops.items()}
-        block = self.random((COPY_BYTES // 4,), "fp32", 2)
-        into = xp.empty_like(block)
+        """About half a second."""
+        with self._computing():
+            return ceilings(self.facts.key, self.facts.dtypes, self.xp, tick)
 
-        def copy() -> None:
-            into[...] = block
+    @functools.cached_property
+    def xp(self) -> Any:
+        """The array library itself. Raises: DeviceFault when torch is installed but does not load."""
+        try:
+            return importlib.import_module(self._library)
+        except (ImportError, OSError) as error:
+            raise DeviceFault(
+                f"{self._library} is installed but does not load ({error}): install it again, or remove it to use numpy"
+            ) from error
 
-        copied = best(copy, tick)
-        some, values = block[:EXPS], xp.empty_like(block[:EXPS])
-        exps = EXP_CALLS * EXPS / best(lambda: [xp.exp(some, out=values) for _ in range(EXP_CALLS)], tick)
-        tiny = block[:1]
-        launch = best(lambda: [xp.exp(tiny) for _ in range(200)], tick) / 200
-        return Ceilings(self.facts.key, flops, 2 * COPY_BYTES / copied, exps, launch, time.time())
-
-    def random(self, shape: tuple[int, ...], dtype: Dtype, seed: int) -> Any:
-        """Seeded normal values in the array library's own type."""
-        if self._library == "torch":
-            torch = self.xp
-            generator = torch.Generator().manual_seed(seed)
-            kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-            return torch.randn(shape, generator=generator).to(kinds[dtype])
-        import numpy as np
-
-        values = np.random.default_rng(seed).standard_normal(shape, np.float32)
-        return values if dtype == "fp32" else values.astype(np.float16)
-
-    def prepare(self, job: Measure) -> CpuCall:
-        """Raises: Unsupported, ValueError (parameters)."""
+    def prepare(self, job: Measure) -> CpuPrepared:
+        """Raises: Unsupported, DeviceFault, ValueError for a choice that does not exist."""
         if job.workload.dtype not in self.facts.dtypes:
-            has = ", ".join(self.facts.dtypes)
-            raise Unsupported(f"{job.workload.dtype} needs torch, which is not installed; this device has {has}.")
+            raise Unsupported(f"{self._library} has no {job.workload.dtype}: choose {' or '.join(self.facts.dtypes)}")
         variant, params = catalogue.resolved(job.choice, job.workload)
-        return CpuCall(self, variant, params, job)
+        with self._computing():
+            inputs = _guarded(lambda: normal_inputs(job, self.xp))
+        return CpuPrepared(self, variant, params, job, inputs)
+
+    def _computing(self) -> AbstractContextManager[Any]:
+        """Torch without the records that gradients need."""
+        mode: AbstractContextManager[Any] = self.xp.inference_mode() if self._library == "torch" else nullcontext()
+        return mode
 
 
-class CpuCall:
-    """One variant on this processor, with its inputs in memory."""
+class CpuPrepared:
+    """One call with its inputs in memory."""
 
-    def __init__(self, device: CpuDevice, variant: Variant, params: Params, job: Measure) -> None:
-        self._device, self._variant, self._params = device, variant, params
-        self._workload: Workload = job.workload
-        w = job.workload
-        query, keys = (w.batch, w.num_heads, w.seq_len, w.head_dim), (w.batch, w.num_kv_heads, w.seq_len, w.head_dim)
-        self._inputs: tuple[Any, ...] = tuple(
-            device.random(shape, w.dtype, job.seed + i) for i, shape in enumerate((query, keys, keys))
-        )
+    def __init__(self, device: CpuDevice, variant: Variant, params: Params, job: Measure, inputs: list[Any]) -> None:
+        self._device, self._variant, self._params, self._job = device, variant, params, job
+        self._inputs = inputs
 
-    def _run(self, tick: Tick) -> Any:
-        xp = self._device.xp
+    def output(self, tick: Tick) -> Any:
+        """The call itself. Raises: Interrupted, Unsupported, DeviceFault (memory)."""
         q, k, v = self._inputs
-        if xp.__name__ != "torch":
-            return self._variant.run_cpu(q, k, v, self._workload, self._params, xp, tick)
-        with xp.inference_mode():
-            return self._variant.run_cpu(q, k, v, self._workload, self._params, xp, tick)
+        with self._device._computing():
+            return _guarded(lambda: self._variant.run_cpu(q, k, v, self._job.workload, self._params, self._device.xp, tick))
 
     def time_once(self, tick: Tick) -> float:
-        began = time.perf_counter()
-        self._run(tick)
-        return time.perf_counter() - began
+        start = time.perf_counter()
+        out = self.output(tick)
+        elapsed = time.perf_counter() - start
+        del out  # outside the time: a caller keeps its output
+        return elapsed
 
     def peak_bytes(self, tick: Tick) -> int:
-        """Inputs, plus the highest sum of what the library's allocator handed out during one call."""
-        held = sum(int(x.nbytes) for x in self._inputs)
-        return held + (self._torch_peak(tick) if self._device.xp.__name__ == "torch" else self._numpy_peak(tick))
-
-    def _numpy_peak(self, tick: Tick) -> int:
-        """Numpy tells its allocations to tracemalloc."""
-        tracemalloc.start()
-        try:
-            self._run(tick)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    def _torch_peak(self, tick: Tick) -> int:
-        """From the allocator's own events, in their order: every block that torch asked for, scratch included."""
-        from torch.profiler import ProfilerActivity, profile
-
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-            out = self._run(tick)
-        del out
-        events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
-        events.sort(key=lambda event: event.start_ns())
-        now = peak = 0
-        for event in events:
-            now += event.nbytes()
-            peak = max(peak, now)
-        return peak
+        measure_peak = _peak_of_numpy if self._device.xp.__name__ == "numpy" else peak_of_torch
+        return int(sum(x.nbytes for x in self._inputs)) + measure_peak(lambda: self.output(tick), self._device.xp)
 
     def provenance(self) -> dict[str, str]:
-        facts = self._device.facts
+        torch = self._device.xp.__name__ != "numpy"
         return {
-            "library": facts.library,
-            "threads": str(facts.threads),
-            "method": "perf_counter round one call, same inputs, caches as they are",
-            "memory": "highest sum of the allocator's blocks, inputs and output included",
-            "system": platform.platform(),
+            "library": self._device.facts.library,
+            "threads": str(self._device.facts.threads),
+            "timing": "wall clock of one call",
+            "memory": "torch allocator" if torch else "tracemalloc",
+            "inputs": f"normal, seed {self._job.seed}",
         }
 
     def close(self) -> None:
-        self._inputs = ()
+        self._inputs = []
+        gc.collect(0)
 
 
-def best(call: Any, tick: Tick) -> float:
-    """Shortest of a few, in seconds: a ceiling is what can be reached."""
-    times = []
-    for _ in range(REPEATS):
-        tick()
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return min(times)
+def normal_inputs(job: Measure, xp: Any) -> list[Any]:
+    """Q `(B, H, n, D)`, k and v `(B, G, n, D)`: standard normal numbers by `job.seed`, rounded to the workload's dtype."""
+    import numpy as np  # here: it costs more than all else that happens before hello
+
+    w = job.workload
+    shapes = [(w.batch, heads, w.seq_len, w.head_dim) for heads in (w.num_heads, w.num_kv_heads, w.num_kv_heads)]
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    drawn = np.random.default_rng(job.seed).standard_normal(min(PERIOD, sum(sizes)), dtype=np.float32)
+    if xp is np:
+        numbers, dtype = drawn.astype(NUMPY_DTYPES[w.dtype]), np.dtype(NUMPY_DTYPES[w.dtype])
+    else:
+        dtype = getattr(xp, TORCH_DTYPES[w.dtype])
+        numbers = xp.from_numpy(drawn).to(dtype)
+    inputs = []
+    begin = 0
+    for shape, size in zip(shapes, sizes, strict=True):
+        flat = xp.empty(size, dtype=dtype)
+        _fill(flat, numbers, begin)
+        inputs.append(flat.reshape(shape))
+        begin += size
+    return inputs
 
 
-def processor_name() -> str:
-    """As the system tells it."""
+def _fill(flat: Any, numbers: Any, begin: int) -> None:
+    """Copies `numbers`, repeated, into `flat`, from the number `begin` on."""
+    done = 0
+    while done < len(flat):
+        at = (begin + done) % len(numbers)
+        count = min(len(flat) - done, len(numbers) - at)
+        flat[done : done + count] = numbers[at : at + count]
+        done += count
+
+
+def _guarded(call: Callable[[], Any]) -> Any:
+    """Its result. Raises: DeviceFault in place of what numpy and torch raise when memory ends."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.partition(":")[2].split())
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return call()
+    except MemoryError as error:
+        raise DeviceFault(f"Out of memory: {error}", kind="memory") from error
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise DeviceFault("Out of memory: the system gave torch no more", kind="memory") from error
+
+
+def _peak_of_numpy(call: Callable[[], Any], xp: Any) -> int:  # noqa: ARG001 same signature as `peak_of_torch`
+    """Peak of bytes allocated by numpy during `call`, beyond those held before it."""
+    tracing = tracemalloc.is_tracing()
+    if not tracing:
+        tracemalloc.start()
+    try:
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        call()
+        _, peak = tracemalloc.get_traced_memory()
+        return int(peak) - int(before)
+    finally:
+        if not tracing:
+            tracemalloc.stop()

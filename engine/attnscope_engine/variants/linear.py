@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnscope_engine import cuda, numerics
+from attnscope_engine.attend import threads
 from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.variant import Params, Tick, Variant
 
-CHUNK = 128
+CHUNK = 64
 """Tokens between two updates of the causal state: pairs inside a chunk are computed, older ones are in the state."""
 
-BLOCK_TOKENS = 1 << 14
-"""Queries that one step on the processor works on."""
+BLOCK_QUERIES = 2048 * threads()
+"""That one step on the processor works on: some for every thread, few enough for its caches."""
 
 SEGMENT = 256
 """Keys whose sum a GPU keeps: running sums of segments let all queries run at once, at the price of a state a segment."""
@@ -47,7 +48,26 @@ def cost(workload: Workload, params: Params, on: DeviceKind) -> Cost:
         steps = (Step("state", flops, query + keys, moved + 4 * term.bytes_, launches=3),)
         return Cost(steps, (tensor_term(w), term))
     steps = (Step("state", flops, query + keys, moved),)
-    return Cost(steps, (tensor_term(w), Term("state", "B·G·D·(D+1)·4", state, "constant")))
+    at_once = groups_at_once(w.num_heads // w.num_kv_heads)
+    held = Term("state", f"min(B·G, {at_once})·D·(D+1)·4", min(kv_heads, at_once) * d * (d + 1) * 4, "constant")
+    return Cost(steps, (tensor_term(w), held, workspace(w)))
+
+
+def workspace(workload: Workload) -> Term:
+    """Arrays of one step on the processor: features, products inside chunks, sums, one state a chunk; all in fp32."""
+    w, d = workload, workload.head_dim
+    rows = min(w.batch * w.num_heads * w.seq_len, BLOCK_QUERIES)
+    row = d * (8 if w.item_bytes == 4 else 12) + 4
+    if w.causal:
+        chunk, heads = min(CHUNK, w.seq_len), w.num_heads // w.num_kv_heads
+        row += d * w.item_bytes if heads > 1 else 0
+        row = max(row, 4 * (d + chunk + 2 * (d + 1)) + 4 * (2 * d + 1 + d * (d + 1) // chunk) // heads)
+    return Term("workspace", f"min(B·H·n, {rows:,})·{row:,}", rows * row, "constant")
+
+
+def groups_at_once(heads: int) -> int:
+    """Key heads that are scanned together, each read by `heads` query heads."""
+    return max(1, BLOCK_QUERIES // (heads * CHUNK))
 
 
 def pairs_inside_chunks(n: int, chunk: int = CHUNK) -> int:
@@ -79,7 +99,7 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any,
     queries = q.reshape(groups, -1, n, d)
     keys, values = k.reshape(groups, m, d), v.reshape(groups, m, d)
     out = xp.zeros_like(queries)
-    at_once = max(1, BLOCK_TOKENS // (queries.shape[1] * CHUNK))
+    at_once = groups_at_once(queries.shape[1])
     for first in range(0, groups, at_once):
         some = slice(first, first + at_once)
         scan = _causal if workload.causal else _bidirectional
@@ -90,7 +110,7 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any,
 def _bidirectional(q: Any, k: Any, v: Any, out: Any, xp: Any, tick: Tick) -> None:
     """All keys into the state, then every query out of it. q out `(A, R, N, D)`, k v `(A, M, D)`."""
     state = _absorbed(k, v, xp, tick)[:, None]
-    step = max(1, BLOCK_TOKENS // (q.shape[0] * q.shape[1]))
+    step = max(1, BLOCK_QUERIES // (q.shape[0] * q.shape[1]))
     for first in range(0, q.shape[2], step):
         tick()
         rows = slice(first, first + step)
@@ -103,19 +123,19 @@ def _causal(q: Any, k: Any, v: Any, out: Any, xp: Any, tick: Tick) -> None:
     before = max(0, m - n)
     state = _absorbed(k[:, :before], v[:, :before], xp, tick)
     shift, first = m - n, max(0, n - m)
-    block = max(1, BLOCK_TOKENS // (q.shape[0] * q.shape[1] * CHUNK)) * CHUNK
+    block = max(1, BLOCK_QUERIES // (q.shape[0] * q.shape[1] * CHUNK)) * CHUNK
     while first < n:
         tick()
         size = min(block, (n - first) // CHUNK * CHUNK) or n - first
         rows, columns = slice(first, first + size), slice(first + shift, first + shift + size)
-        out[:, :, rows], state = _chunks(q[:, :, rows], k[:, columns], v[:, columns], state, xp)
+        out[:, :, rows] = _chunks(q[:, :, rows], k[:, columns], v[:, columns], state, xp)
         first += size
 
 
 def _absorbed(k: Any, v: Any, xp: Any, tick: Tick) -> Any:
     """Σ φ(k) [v 1]ᵀ over all keys, fp32 `(A, D, D+1)`."""
     state = xp.zeros((k.shape[0], k.shape[2], v.shape[2] + 1), dtype=xp.float32)
-    step = max(1, BLOCK_TOKENS // k.shape[0])
+    step = max(1, BLOCK_QUERIES // k.shape[0])
     for first in range(0, k.shape[1], step):
         tick()
         keys = slice(first, first + step)
@@ -123,28 +143,42 @@ def _absorbed(k: Any, v: Any, xp: Any, tick: Tick) -> Any:
     return state
 
 
-def _chunks(q: Any, k: Any, v: Any, state: Any, xp: Any) -> tuple[Any, Any]:
-    """Outputs of some whole chunks (or of one short one) and the state after them. q `(A, R, T, D)`, k v `(A, T, D)`."""
+def _chunks(q: Any, k: Any, v: Any, state: Any, xp: Any) -> Any:
+    """Outputs of some whole chunks (or of one short one); moves `state` past them. q `(A, R, T, D)`, k v `(A, T, D)`."""
     groups, heads, tokens, d = q.shape
     size = min(CHUNK, tokens)
     apart = (groups, tokens // size, size, d)
     by_chunk = q.reshape(groups, heads, *apart[1:]).swapaxes(1, 2).reshape(groups, apart[1], heads * size, d)
     queries = _features(by_chunk, xp)  # [A, C, R·size, D]
+    del by_chunk
     keys, values = _features(k.reshape(apart), xp), _with_ones(v.reshape(apart), xp)
-    running = xp.cumsum(xp.matmul(keys.swapaxes(-1, -2), values), 1) + state[:, None]
-    inside = xp.matmul(queries, keys.swapaxes(-1, -2)).reshape(groups, apart[1], heads, size, size)
-    inside = xp.tril(inside).reshape(groups, apart[1], heads * size, size)
-    total = xp.matmul(inside, values)
-    total[:, 0] += xp.matmul(queries[:, 0], state)
-    total[:, 1:] += xp.matmul(queries[:, 1:], running[:, :-1])
+    after = xp.cumsum(xp.matmul(keys.swapaxes(-1, -2), values), 1)
+    after += state[:, None]
+    total = xp.matmul(queries, xp.concatenate((state[:, None], after[:, :-1]), 1))
+    inside = xp.matmul(queries, keys.swapaxes(-1, -2))
+    _hide_future(inside.reshape(groups, apart[1], heads, size, size), xp)
+    total += xp.matmul(inside, values)
+    del queries, inside  # before the heads are put in front again, which copies
     out = _divided(total).reshape(groups, apart[1], heads, size, d).swapaxes(1, 2)
-    return out.reshape(groups, heads, tokens, d), running[:, -1]
+    state[...] = after[:, -1]
+    return out.reshape(groups, heads, tokens, d)
+
+
+def _hide_future(products: Any, xp: Any) -> None:
+    """Sets what lies right of the diagonal to 0, in place."""
+    if xp.__name__ == "torch":
+        products.tril_()
+    else:
+        xp.copyto(products, 0, where=~xp.tri(products.shape[-1], dtype=bool))
 
 
 def _features(x: Any, xp: Any) -> Any:
     """elu(x) + 1 in fp32."""
     wide = _fp32(x, xp)
-    return xp.exp(xp.clip(wide, None, 0)) + xp.clip(wide, 0, None)
+    features = xp.clip(wide, None, 0)
+    xp.exp(features, out=features)
+    features += xp.clip(wide, 0, None)
+    return features
 
 
 def _with_ones(v: Any, xp: Any) -> Any:

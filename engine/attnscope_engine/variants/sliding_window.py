@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnscope_engine import cuda, numerics
-from attnscope_engine.attend import attend, limits
+from attnscope_engine.attend import attend, band_workspace, limits
 from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.regions import Band, Edge, still, strips
@@ -38,8 +38,9 @@ def cost(workload: Workload, params: WindowParams, on: DeviceKind) -> Cost:
     pairs = w.batch * w.num_heads * pairs_of_head(w, params)
     query, keys = w.batch * w.num_heads * w.seq_len * w.head_dim, w.batch * w.num_kv_heads * w.seq_len * w.head_dim
     steps = (Step("attention", 4 * pairs * w.head_dim, pairs, 2 * (query + keys) * w.item_bytes),)
-    held = (tensor_term(w), Term("LSE", "B·H·n·4", w.batch * w.num_heads * w.seq_len * 4, "n"))
-    return Cost(steps, held)
+    if on == "cpu":
+        return Cost(steps, (tensor_term(w), band_workspace(w, params.window_size, params.sinks)))
+    return Cost(steps, (tensor_term(w), Term("LSE", "B·H·n·4", w.batch * w.num_heads * w.seq_len * 4, "n")))
 
 
 def pairs_of_head(workload: Workload, params: WindowParams) -> int:

@@ -19,6 +19,8 @@ from attnscope_engine.variant import Params, Tick, Variant
 BLOCK_ROWS = 256
 """Query rows of one step on the processor: few enough to stop between, enough for a full matrix product."""
 
+Blocks = list[tuple[slice, int]]
+
 
 def resolve(workload: Workload, params: Params) -> Params:
     """There is nothing to choose."""
@@ -37,12 +39,16 @@ def cost(workload: Workload, params: Params, on: DeviceKind) -> Cost:
         Step("weights × v", 2 * pairs * w.head_dim, 0, (query + keys) * item + pairs * item),
     )
     row = cuda.aligned(n) if on == "cuda" else n  # a GPU reads rows 16 bytes at a time
-    held = (
+    held = [
         tensor_term(w),
         Term("scores", "B·H·n²·4", heads * n * row * 4, "n2"),
         Term("weights", f"B·H·n²·{item}", heads * n * row * item, "n2"),
-    )
-    return Cost(steps, held)
+    ]
+    if on == "cpu":
+        rows = min(n, BLOCK_ROWS)
+        block = max(2 * rows, rows + w.head_dim) * n + rows * w.head_dim
+        held.append(Term("workspace", f"max(2·{rows}, {rows} + D)·n·4 + {rows}·D·4", 4 * block, "n"))
+    return Cost(steps, tuple(held))
 
 
 def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: Params) -> NDArray[Any]:
@@ -59,10 +65,7 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any,
     out = xp.zeros_like(q)
     blocks = list(row_blocks(q.shape[2], m, workload.causal))
     for b, h in np.ndindex(*q.shape[:2]):
-        keys = _fp32(k[b, h * k.shape[1] // q.shape[1]], xp)
-        for rows, reach in blocks:
-            tick()
-            xp.matmul(_fp32(q[b, h, rows], xp) * q.shape[3] ** -0.5, keys[:reach].T, out=scores[b, h, rows, :reach])
+        _score(q[b, h], k[b, h * k.shape[1] // q.shape[1]], scores[b, h], blocks, xp, tick)
     for b, h in np.ndindex(*q.shape[:2]):
         for rows, reach in blocks:
             tick()
@@ -70,11 +73,24 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any,
                 hide_future(scores[b, h, rows, :reach], xp)
             mapped[b, h, rows, :reach] = _softmax(scores[b, h, rows, :reach], xp)
     for b, h in np.ndindex(*q.shape[:2]):
-        values = _fp32(v[b, h * k.shape[1] // q.shape[1]], xp)
-        for rows, reach in blocks:
-            tick()
-            out[b, h, rows] = xp.matmul(_fp32(mapped[b, h, rows, :reach], xp), values[:reach])
+        _gather(mapped[b, h], v[b, h * k.shape[1] // q.shape[1]], out[b, h], blocks, xp, tick)
     return out
+
+
+def _score(q: Any, k: Any, scores: Any, blocks: Blocks, xp: Any, tick: Tick) -> None:
+    """One head's QKᵀ·D^-½ into `scores` `(N, M)`."""
+    keys = _fp32(k, xp)
+    for rows, reach in blocks:
+        tick()
+        xp.matmul(_fp32(q[rows], xp) * q.shape[1] ** -0.5, keys[:reach].T, out=scores[rows, :reach])
+
+
+def _gather(mapped: Any, v: Any, out: Any, blocks: Blocks, xp: Any, tick: Tick) -> None:
+    """One head's weights times v into `out` `(N, D)`."""
+    values = _fp32(v, xp)
+    for rows, reach in blocks:
+        tick()
+        out[rows] = xp.matmul(_fp32(mapped[rows, :reach], xp), values[:reach])
 
 
 def row_blocks(n: int, m: int, causal: bool) -> Iterator[tuple[slice, int]]:
