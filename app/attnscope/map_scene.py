@@ -85,12 +85,21 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
+class WayOut:
+    """A button under a message."""
+
+    words: str
+    field: str
+    """What it sets in the settings or their workload."""
+    value: Source | int
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """Words in place of the maps, with at most two ways out."""
 
     text: str
-    sources: tuple[tuple[str, Source], ...] = ()
-    """(button text, the source that it sets)."""
+    ways: tuple[WayOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,30 +220,43 @@ def _message(state: State, want: DrawMap | None) -> Message | None:
     text = state.live.answers.get("text")
     if isinstance(source, TextSource) and text and getattr(text.job, "source", None) == source and text.payload is None:
         return _why(text, source)
-    answer = state.live.answers.get("map")
-    if answer and answer.payload is None and want is not None and answer.job == want:
+    answer = _failed_map(state, want)
+    if answer and (answer.failure or not _refusals(state)):
         return _why(answer, source)
     return None
 
 
+def _failed_map(state: State, want: DrawMap | None) -> Answer | None:
+    """The answer to what is wanted now, when it is no map."""
+    answer = state.live.answers.get("map")
+    return answer if answer and answer.payload is None and want is not None and answer.job == want else None
+
+
 def _why(answer: Answer, source: Source) -> Message | None:
-    if answer.refusal:
-        refusal = answer.refusal
-        if refusal.reason == "too_long" and isinstance(source, TextSource) and refusal.largest_seq_len:
-            most = count(refusal.largest_seq_len)
-            ways = tuple((f"Use the {keep} {most}", msgspec.structs.replace(source, keep=keep)) for keep in ("first", "last"))
-            return Message(refusal.text, ways)
-        return Message(refusal.text)
-    return Message(answer.failure.text) if answer.failure else None
+    if answer.failure:
+        return Message(answer.failure.text)
+    return Message(answer.refusal.text, _ways_out(answer.refusal, source)) if answer.refusal else None
+
+
+def _ways_out(refusal: Refusal, source: Source) -> tuple[WayOut, ...]:
+    most = refusal.largest_seq_len
+    if refusal.reason != "too_long" or not most:
+        return ()
+    if isinstance(source, TextSource):
+        halves = (msgspec.structs.replace(source, keep="first"), msgspec.structs.replace(source, keep="last"))
+        return tuple(WayOut(f"Use the {half.keep} {count(most)}", "source", half) for half in halves)
+    return (WayOut(f"Use n = {count(most)}", "seq_len", most),) if isinstance(source, SyntheticSource) else ()
 
 
 def _rows(
     state: State, choices: tuple[Choice, ...], want: DrawMap | None, row_job: object, drawn: MapDrawn | None
 ) -> tuple[Panel, ...]:
+    failed = _failed_map(state, want)
+    others = failed.refusal if failed else None  # a map too long to draw is refused in each panel of its own
     refusals = _refusals(state)
     row_answer = state.live.answers.get("row")
     read = row_answer.payload if row_answer and isinstance(row_answer.payload, RowRead) else None
-    return tuple(_panel(choice, want, drawn, row_job, read, refusals.get(choice.variant)) for choice in choices)
+    return tuple(_panel(choice, want, drawn, row_job, read, refusals.get(choice.variant) or others) for choice in choices)
 
 
 def _refusals(state: State) -> dict[str, Refusal]:

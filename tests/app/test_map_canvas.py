@@ -213,6 +213,14 @@ def test_that_a_click_fixes_the_row_and_a_second_frees_it(qtbot: QtBot, theme: T
     assert store.state.settings.row == -1
 
 
+def test_that_escape_frees_the_row_and_then_belongs_to_the_window(qtbot: QtBot, theme: Theme) -> None:
+    store = synthetic(128, row=70, column=30)
+    canvas = canvas_of(qtbot, theme, store)
+    QTest.keyClick(canvas, Qt.Key.Key_Escape)
+    assert store.state.settings.row == -1
+    assert not canvas.hand.key(Qt.Key.Key_Escape, MODIFIER.NoModifier)
+
+
 def test_that_the_wheel_zooms_about_the_pointer_and_back(qtbot: QtBot, theme: Theme) -> None:
     store = synthetic(512)
     canvas = canvas_of(qtbot, theme, store)

@@ -145,8 +145,8 @@ def test_that_a_text_that_is_too_long_offers_its_first_and_last_tokens(qtbot: Qt
     message = scene_of(store.state).message
     assert message is not None
     assert message.text == "9,412 tokens; this model reads 8,192."
-    assert [words for words, _ in message.sources] == ["Use the first 8,192", "Use the last 8,192"]
-    assert [getattr(source, "keep", "") for _, source in message.sources] == ["first", "last"]
+    assert [way.words for way in message.ways] == ["Use the first 8,192", "Use the last 8,192"]
+    assert [getattr(way.value, "keep", "") for way in message.ways] == ["first", "last"]
 
 
 def test_that_a_failure_is_said_in_its_own_sentence(qtbot: QtBot) -> None:
@@ -224,3 +224,34 @@ def test_that_a_state_without_an_engine_has_panels_all_the_same(qtbot: QtBot) ->
     scene = scene_of(Store(Settings(), Live()).state)
     assert [panel.title for panel in scene.panels] == ["Flash", "Chunked"]
     assert scene.seq_len == 0
+
+
+def too_long(store: Store) -> None:
+    job = scene_job(store)
+    refusal = p.Refusal("too_long", "A map of 8,192 tokens is larger than 4,096 × 4,096.", seq_len=8192, largest_seq_len=4096)
+    store.update_live(answers={**store.state.live.answers, "map": Answer(job, refusal=refusal)})
+
+
+def scene_job(store: Store) -> p.Job:
+    from attnscope.requests import wanted
+
+    return wanted(store.state)["map"]
+
+
+def test_that_a_synthetic_map_too_long_to_draw_offers_the_largest_n(qtbot: QtBot) -> None:
+    store = synthetic(128)
+    store.update(seq_len=8192)
+    too_long(store)
+    message = scene_of(store.state).message
+    assert message is not None
+    (way,) = message.ways
+    assert (way.words, way.field, way.value) == ("Use n = 4,096", "seq_len", 4096)
+
+
+def test_that_a_refusal_of_memory_keeps_its_panel_when_the_others_are_too_long_to_draw(qtbot: QtBot) -> None:
+    store = synthetic(128, checked=("softmax_naive", "softmax_tiled"))
+    store.update(seq_len=1 << 20)
+    too_long(store)
+    scene = scene_of(store.state)
+    assert scene.message is None
+    assert [panel.refusal.reason for panel in scene.panels if panel.refusal] == ["memory", "too_long"]

@@ -287,6 +287,11 @@ class MapCanvas(QWidget):
         event.accept()
 
     def event(self, event: QEvent) -> bool:
+        # Esc frees the fixed row before it stops a measurement.
+        asked = isinstance(event, QKeyEvent) and event.type() == QEvent.Type.ShortcutOverride and event.key() == Qt.Key.Key_Escape
+        if asked and self.hand.has_fixed_row:
+            event.accept()
+            return True
         if isinstance(event, QNativeGestureEvent) and event.gestureType() == Qt.NativeGestureType.ZoomNativeGesture:
             found = self._place_at(event.position())
             if found and self.scene.seq_len:

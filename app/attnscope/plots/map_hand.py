@@ -116,6 +116,10 @@ class Hand:
         else:
             self._store.update(row=cell[0], column=cell[1])
 
+    @property
+    def has_fixed_row(self) -> bool:
+        return self._store.state.settings.row >= 0
+
     def free(self) -> None:
         self._store.update(row=-1, column=-1)
 
@@ -205,7 +209,7 @@ class Hand:
         return self._letter(key, -1 if shift else 1)
 
     def _letter(self, key: int, by: int) -> bool:
-        keys: dict[int, Callable[[], None]] = {
+        keys: dict[int, Callable[[], None] | None] = {
             Qt.Key.Key_Plus: lambda: self.zoom(2.0),
             Qt.Key.Key_Equal: lambda: self.zoom(2.0),
             Qt.Key.Key_Minus: lambda: self.zoom(0.5),
@@ -216,6 +220,7 @@ class Hand:
             Qt.Key.Key_X: self.swap,
             Qt.Key.Key_N: self.next_needle,
             Qt.Key.Key_Backspace: self.back,
+            Qt.Key.Key_Escape: self.free if self.has_fixed_row else None,
         }
         act = keys.get(key)
         if act:

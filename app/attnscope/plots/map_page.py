@@ -177,12 +177,12 @@ class _WaysOut(QWidget):
             self._row.removeWidget(button)
             button.deleteLater()
         self.buttons = []
-        for words, source in scene.message.sources if scene.message else ():
-            button = QPushButton(words)
+        for way in scene.message.ways if scene.message else ():
+            button = QPushButton(way.words)
             button.setFont(font("label"))
             button.setFixedHeight(30)
             button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
-            button.clicked.connect(lambda _checked=False, source=source: self._store.update(source=source))
+            button.clicked.connect(lambda _checked=False, way=way: self._store.update(**{way.field: way.value}))
             self._row.addWidget(button)
             self.buttons.append(button)
         self.setVisible(bool(self.buttons))

@@ -198,7 +198,7 @@ def _notes(canvas: Canvas, panel: Panel, place: Place, drawing: Drawing | None) 
     """Right of the header, the longest that fits: which head, what is dropped, how exact the picture is."""
     scene = canvas.scene
     if panel.refusal:
-        return ("refused before launch", "refused")
+        return ("refused before launch", "refused") if panel.refusal.reason == "memory" else ("no map", "")
     if drawing is None or panel.stale:
         return ()
     if panel.drop is not None and panel.drop > 0:

@@ -80,7 +80,7 @@ class RefusalCard(QWidget):
         self._largest.setText(f"The largest n that fits here is {strong}." if fits else "No n fits here at these settings.")
         self._largest.setVisible(memory)
         self.use.setText(f"Use n = {count(fits)}")
-        self.use.setVisible(memory and fits > 0)
+        self.use.setVisible(refusal.reason in ("memory", "too_long") and fits > 0)
         self._offer()
         self._fit_height()
 
