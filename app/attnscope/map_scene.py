@@ -15,7 +15,6 @@ from attnscope_engine import catalogue
 from attnscope_engine.protocol import (
     Choice,
     DrawMap,
-    FileSource,
     MapDrawn,
     Picture,
     ReadRow,
@@ -27,6 +26,7 @@ from attnscope_engine.protocol import (
     TextSource,
 )
 
+from attnscope.map_staleness import older_words, same_subject, stale_words, summary
 from attnscope.map_view import View, clamped
 from attnscope.predictions import predict
 from attnscope.quantities import count
@@ -41,8 +41,6 @@ DIFFERENCE = "A − B"
 CHOOSE = "Choose a variant on the left."
 STARTING = "The engine is starting."
 GAVE_UP = "The engine has stopped."
-
-_KINDS = {"gaussian": "Gaussian", "local": "local", "needle": "needles", "induction": "repeats"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,12 +273,12 @@ def _panel(
         index = _index(drawn.job.panels, choice.variant)
         if index is not None and index < len(drawn.pictures):
             picture = drawn.pictures[index]
-            stale = _stale(drawn.job, want, drawn.job.panels[index], choice)
+            stale = stale_words(drawn.job, want, drawn.job.panels[index], choice)
     row, column = _row(choice, row_job, read)
     return Panel(
         variant=choice.variant,
         title=variant.title,
-        summary=_summary(choice),
+        summary=summary(choice),
         choice=choice,
         picture=picture,
         job=drawn.job if drawn and picture else None,
@@ -297,7 +295,7 @@ def _difference(choices: tuple[Choice, ...], want: DrawMap | None, drawn: MapDra
     panel = Panel(choices[0].variant, DIFFERENCE, f"{titles[0]} − {titles[1]}", choices[0])
     if drawn is None or not drawn.job.difference or not drawn.pictures:
         return panel
-    stale = "" if want is None or same_subject(drawn.job, want) else _words(drawn.job, want, choices[0], choices[0])
+    stale = "" if want is None or same_subject(drawn.job, want) else older_words(drawn.job, want, choices[0], choices[0])
     refusal = drawn.pictures[0].refusal
     return Panel(
         choices[0].variant, DIFFERENCE, panel.summary, choices[0], drawn.pictures[0], drawn.job, drawn.seq_len, stale, refusal
@@ -306,11 +304,6 @@ def _difference(choices: tuple[Choice, ...], want: DrawMap | None, drawn: MapDra
 
 def _index(panels: tuple[Choice, ...], variant: str) -> int | None:
     return next((index for index, choice in enumerate(panels) if choice.variant == variant), None)
-
-
-def _summary(choice: Choice) -> str:
-    variant = catalogue.find(choice.variant)
-    return variant.summary(variant.parse(choice.params)) if variant.fields() else ""
 
 
 def _row(choice: Choice, row_job: object, read: RowRead | None) -> tuple[Row | None, int]:
@@ -326,43 +319,3 @@ def _row(choice: Choice, row_job: object, read: RowRead | None) -> tuple[Row | N
 
 def _row_subject(job: ReadRow) -> tuple[object, ...]:
     return job.source, job.workload, job.layer, job.head, job.row
-
-
-def same_subject(one: DrawMap, other: DrawMap) -> bool:
-    """True when the two differ at most in the rectangle, how coarse it is, and which variants are beside each other."""
-    return _subject(one) == _subject(other)
-
-
-def _subject(job: DrawMap) -> DrawMap:
-    """The request without what may differ between a coarse picture and the exact one, and without its panels."""
-    return msgspec.structs.replace(job, rows=(0, 1), columns=(0, 1), factor=1, panels=(), scale="log")
-
-
-def _stale(had: DrawMap, want: DrawMap | None, had_choice: Choice, choice: Choice) -> str:
-    if want is None or (same_subject(had, want) and had_choice == choice):
-        return ""
-    return _words(had, want, had_choice, choice)
-
-
-def _words(had: DrawMap, want: DrawMap, had_choice: Choice, choice: Choice) -> str:
-    """What an older picture is of, in the word that tells it from the wanted one."""
-    if had.source != want.source:
-        return _source_words(had.source, want.source)
-    if had.workload.seq_len != want.workload.seq_len:
-        return f"n = {count(had.workload.seq_len)}"
-    if (had.layer, had.head) != (want.layer, want.head):
-        return f"layer {had.layer}, head {had.head}"
-    if had_choice != choice:
-        return _summary(had_choice) or "before"
-    if had.workload.causal != want.workload.causal:
-        return "causal" if had.workload.causal else "full"
-    if had.pool != want.pool:
-        return f"pool {had.pool}"
-    return "before"
-
-
-def _source_words(had: Source, want: Source) -> str:
-    if isinstance(had, SyntheticSource):
-        same_kind = isinstance(want, SyntheticSource) and want.kind == had.kind
-        return f"seed {had.seed}" if same_kind else f"synthetic, {_KINDS[had.kind]}"
-    return "the file before" if isinstance(had, FileSource) else "the text before"

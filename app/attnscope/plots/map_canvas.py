@@ -22,14 +22,14 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from attnscope.map_feed import MapFeed
 from attnscope.map_scene import Panel, Scene
 from attnscope.map_view import View
-from attnscope.plots import map_layout, map_painter
-from attnscope.plots.map_axes import TITLE, token_room
+from attnscope.plots import map_painter
+from attnscope.plots.map_drawings import Drawings
 from attnscope.plots.map_hand import Hand, Spot, spot_at
 from attnscope.plots.map_layout import Needs, Place, lay_out
-from attnscope.plots.map_painter import Canvas, Drawings
+from attnscope.plots.map_needs import needs_of, outline
+from attnscope.plots.map_painter import Canvas
 from attnscope.plots.refusal_card import RefusalCard
 from attnscope.quantities import weight
-from attnscope.requests import map_rectangle
 from attnscope.store import Store
 from attnscope.theme import Theme, font
 
@@ -39,10 +39,6 @@ NOTCH = 120
 """What a wheel reports for one click."""
 DRAG = 4
 """Pixels after which a press is a drag and not a click."""
-TRACE = 52
-TRACE_LOW = 40
-LOW_HEIGHT = 600
-"""Height of the canvas below which traces are lower."""
 
 
 class MapCanvas(QWidget):
@@ -83,7 +79,7 @@ class MapCanvas(QWidget):
     # ------------------------------------------------------------ what is shown
 
     def _scene_changed(self, old: Scene, new: Scene) -> None:
-        if [panel.picture for panel in old.panels] != [panel.picture for panel in new.panels] or _outline(old) != _outline(new):
+        if [panel.picture for panel in old.panels] != [panel.picture for panel in new.panels] or outline(old) != outline(new):
             self._still = None
             self._settle()
         elif old.panels != new.panels or old.view != new.view:
@@ -302,23 +298,3 @@ class MapCanvas(QWidget):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if not self.hand.key(event.key(), event.modifiers()):
             super().keyPressEvent(event)
-
-
-def _outline(scene: Scene) -> tuple[object, ...]:
-    """What the places depend on, beside the pictures."""
-    panels = tuple((panel.variant, panel.title, panel.refusal, panel.drop is None) for panel in scene.panels)
-    return panels, scene.seq_len, scene.tokens, scene.message
-
-
-def needs_of(scene: Scene, height: float, ratio: float) -> Needs:
-    """Room for what the scene has beside its maps."""
-    small = 0 < scene.seq_len <= map_layout.SMALL
-    gutters = tuple(small and panel.drop is not None for panel in scene.panels)
-    trace = 0 if scene.short or small else TRACE if height >= LOW_HEIGHT else TRACE_LOW
-    left, below, gap = map_layout.LONG_LEFT, map_layout.LONG_BELOW, map_layout.GAP
-    if scene.tokens:
-        room = math.ceil(token_room(scene.tokens)) + TITLE
-        left, below, gap = max(left, room + 10), max(below, room + 2), map_layout.TOKEN_GAP if scene.short else gap
-    factor = map_rectangle(None, scene.seq_len)[2] if scene.seq_len else 1
-    right = 8 if scene.short else 16
-    return Needs(gutters, left, right, below, trace, scene.seq_len, factor, gap, ratio)

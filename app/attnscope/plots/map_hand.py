@@ -12,8 +12,8 @@ from PySide6.QtCore import Qt
 from attnscope.map_feed import MapFeed
 from attnscope.map_scene import Scene
 from attnscope.map_view import View, framed, panned, showing, zoomed
+from attnscope.plots.map_drawings import area_of
 from attnscope.plots.map_layout import Box
-from attnscope.plots.map_painter import area_of
 from attnscope.plots.map_picture import Area
 from attnscope.state import shown_head, text_read
 from attnscope.store import Store

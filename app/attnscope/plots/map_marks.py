@@ -58,7 +58,9 @@ def chunk_borders(low: int, high: int, chunk: int, start: float, size: float) ->
 def paint_chunk_borders(painter: QPainter, box: Box, view: View, chunk: int, look: Look, tokens: Tokens) -> None:
     """Dashed lines where the sequence is cut, in the variant's colour."""
     size = box.width / (view[1] - view[0])
-    painter.setPen(line_pen(look, tokens))
+    pen = line_pen(look, tokens)
+    pen.setCosmetic(False)  # as thick at 200 % as at 100 %
+    painter.setPen(pen)
     for x in chunk_borders(view[2], view[3], chunk, box.x, size):
         painter.drawLine(QLineF(x, box.y, x, box.bottom))
     for y in chunk_borders(view[0], view[1], chunk, box.y, size):

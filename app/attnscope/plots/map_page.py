@@ -26,7 +26,9 @@ from attnscope.theme import Theme, font
 
 LOW_PAGE = 720
 """Height of the page below which what is under the maps is lower."""
-HEADS_HEIGHT, LOW_HEADS_HEIGHT = 232, 214
+HEADS_HEIGHT, LOW_HEADS_HEIGHT, HIGH_HEADS_HEIGHT = 232, 214, 268
+HIGH_PAGE = 940
+"""Height of the page from which the heads under the maps are larger."""
 LEAST_WIDTH = 820
 """Width below which the column beside the maps is left out."""
 
@@ -132,7 +134,7 @@ class MapPage(QWidget):
         low = self.height() < LOW_PAGE
         self.readout.set_low(low)
         self.colours.set_low(low)
-        self._under.setFixedHeight(LOW_HEADS_HEIGHT if low else HEADS_HEIGHT)
+        self._under.setFixedHeight(LOW_HEADS_HEIGHT if low else HEADS_HEIGHT if self.height() < HIGH_PAGE else HIGH_HEADS_HEIGHT)
         if event.size().width() != event.oldSize().width():
             self._show()
         self.ways_out.place()
