@@ -120,3 +120,11 @@ def test_that_a_text_before_it_is_read_has_the_same_height(qtbot: QtBot) -> None
     strip.grab()
     answer(store)
     assert strip.height() == before
+
+
+def test_that_words_move_together_rather_than_wrap(strip: TokenStrip) -> None:
+    strip.resize(1120, 80)
+    wide = strip._words[-1]
+    strip.resize(int(wide.x + wide.width) + 2 * SIDE + 150 - 20, 80)  # 20 pixels short of one line at the wide spacing
+    assert strip._words[-1].line == 0
+    assert strip._words[-1].x < wide.x

@@ -19,8 +19,8 @@ from attnscope.token_text import readable, starts_word
 
 SIDE = 20
 LEGEND = 150
-SPACE = 18
-"""Pixels between words; tokens of one word touch."""
+SPACES = (18, 12)
+"""Pixels between words: the first, or the second when the sentence fits on one line so."""
 BAR = 36
 LEAST_PITCH = BAR + 4
 """Longest bar: a weight of 1."""
@@ -41,13 +41,13 @@ class Word:
     width: float
 
 
-def placed(widths: list[float], starts: list[bool], room: float) -> tuple[Word, ...]:
+def placed(widths: list[float], starts: list[bool], room: float, space: float = SPACES[0]) -> tuple[Word, ...]:
     """Tokens on lines of `room` pixels; a new line begins where a word does. None is nearer than its bars are long."""
     words: list[Word] = []
     x, line = 0.0, 0
     for index, (width, start) in enumerate(zip(widths, starts, strict=True)):
         if index:
-            x += max(widths[index - 1] + (SPACE if start else 0), LEAST_PITCH)
+            x += max(widths[index - 1] + (space if start else 0), LEAST_PITCH)
         if x and x + width > room:
             x, line = 0.0, line + 1
         words.append(Word(x, line, width))
@@ -106,7 +106,9 @@ class TokenStrip(QWidget):
         metrics = QFontMetricsF(font("token_medium"))
         widths = [metrics.horizontalAdvance(readable(token)) for token in scene.tokens]
         starts = [starts_word(token) for token in scene.tokens]
-        self._words = placed(widths, starts, max(self.width() - 2 * SIDE - LEGEND, 200.0))
+        room = max(self.width() - 2 * SIDE - LEGEND, 200.0)
+        tries = [placed(widths, starts, room, space) for space in SPACES]
+        self._words = next((words for words in tries if words[-1].line == 0), tries[0])
         self.setFixedHeight(self._line_height() * (self._words[-1].line + 1) + 12)
         self.update()
 
@@ -233,7 +235,11 @@ class TokenStrip(QWidget):
         line = int((y - 6) // self._line_height())
         for index, word in enumerate(self._words):
             reach = max(word.width, 8.0)
-            if word.line == line and SIDE + word.x - SPACE / 2 <= x <= SIDE + word.x + reach + SPACE / 2 and y < self.height():
+            if (
+                word.line == line
+                and SIDE + word.x - SPACES[1] / 2 <= x <= SIDE + word.x + reach + SPACES[1] / 2
+                and y < self.height()
+            ):
                 return index
         return None
 

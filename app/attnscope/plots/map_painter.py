@@ -199,7 +199,7 @@ def paint_panel_trace(painter: QPainter, canvas: Canvas, panel: Panel, box: Box,
     painter.setFont(font("tick"))
     words = _trace_words(panel, scene, int(box.width))
     if painter.fontMetrics().horizontalAdvance(words) > box.width / 2:
-        words = words.partition(",")[0].removeprefix("trace of ")
+        words = words.partition(", max")[0].removeprefix("trace of ")
     painter.setPen(QColor(tokens.text2))
     painter.drawText(QRectF(box.x, box.y + 5, box.width - 8, 14), RIGHT, words)
 
