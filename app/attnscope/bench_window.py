@@ -1,6 +1,7 @@
 """How fast the window is here: `attnscope bench window`. Absolute times of this machine, with the load that it had.
 
 - start: from the start of the process until the first page is painted and the event loop is idle, as at a first start;
+- storm: ten thousand slider events in ten seconds with the engine running, everything painted;
 - tick: from a value of the slider until every prediction on the screen is repainted, on each page.
 """
 
@@ -13,9 +14,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from PySide6.QtWidgets import QApplication
+
+    from attnscope.window import Window
 
 STARTS = 7
 TICKS = 600
+STORM = 10_000
+STORM_S = 10
+BEAT_MS = 2
 CHILD = "ATTNSCOPE_BENCH_STARTED"
 
 
@@ -29,6 +41,8 @@ def main() -> int:
         times = sorted(float(word) for word in run_child(f"ticks {page}").split())
         p99 = times[int(0.99 * (len(times) - 1))]
         print(f"slider tick to repainted, {page}: p50 {times[len(times) // 2]:.2f} ms, p99 {p99:.2f} ms, max {times[-1]:.2f} ms")
+    for page in ("map", "scaling"):
+        print(f"{STORM} slider events in {STORM_S} s, {page}: {run_child(f'storm {page}').strip()}")
     return 0
 
 
@@ -71,16 +85,64 @@ def child(started: float) -> int:
         page=sys.argv[2], measure_idle=False, checked=("softmax_naive", "softmax_tiled", "sliding_window", "linear", "chunked")
     )
     wait(app.processEvents, lambda: window.store.state.live.phase == "ready", settle=1.5)
-    slider = window.workload.slider
-    times = []
-    for tick in range(int(sys.argv[3]) if len(sys.argv) > 3 else TICKS):
-        began = time.perf_counter()
-        slider.chosen.emit(round(2 ** (8 + tick % 140 / 14)))  # what a drag emits
-        app.processEvents()
-        times.append((time.perf_counter() - began) * 1000)
-    print(*times)
+    if sys.argv[1] == "storm":
+        print(storm(app, window))
+    else:
+        print(*ticks(app, window, int(sys.argv[3]) if len(sys.argv) > 3 else TICKS))
     window.close()
     return 0
+
+
+def ticks(app: QApplication, window: Window, count: int) -> list[float]:
+    """Milliseconds of each tick."""
+    times = []
+    for tick in range(count):
+        began = time.perf_counter()
+        window.workload.slider.chosen.emit(seq_len_at(tick))
+        app.processEvents()
+        times.append((time.perf_counter() - began) * 1000)
+    return times
+
+
+def storm(app: QApplication, window: Window) -> str:
+    """Events at their own pace, as a hand gives them, while the engine measures; how late the event loop's beat came."""
+    from PySide6.QtCore import QTimer
+
+    window.store.update(measure_idle=True)
+    late: list[float] = []
+    last = [time.perf_counter()]
+
+    def beat() -> None:
+        now = time.perf_counter()
+        late.append(max(0.0, (now - last[0]) * 1000 - BEAT_MS))
+        last[0] = now
+
+    timer = QTimer(interval=BEAT_MS)
+    timer.timeout.connect(beat)
+    timer.start()
+    memory = psutil.Process()
+    before, began, sent = memory.memory_info().rss, time.perf_counter(), 0
+    while sent < STORM:
+        due = int((time.perf_counter() - began) / STORM_S * STORM)
+        if sent < due:
+            window.workload.slider.chosen.emit(seq_len_at(sent))
+            sent += 1
+        app.processEvents()
+    ended = time.perf_counter()
+    wanted = window.store.state.settings.workload.seq_len
+    while window.workload.fields["seq_len"].text().replace(",", "") != str(wanted) or late[-1] > BEAT_MS:
+        app.processEvents()
+    settled = (time.perf_counter() - ended) * 1000
+    grown = (memory.memory_info().rss - before) / 2**20
+    late.sort()
+    p99 = late[int(0.99 * (len(late) - 1))]
+    stall = f"stall p99 {p99:.1f} ms, max {late[-1]:.1f} ms"
+    return f"{stall}; last value shown after {settled:.1f} ms; +{grown:.1f} MiB; in {ended - began:.1f} s"
+
+
+def seq_len_at(tick: int) -> int:
+    """What a drag emits: ten octaves up and again."""
+    return round(2 ** (8 + tick % 140 / 14))
 
 
 def wait(turn: Callable[[], None], done: Callable[[], bool], settle: float = 0.2, limit: float = 60) -> None:
