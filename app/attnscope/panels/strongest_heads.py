@@ -83,13 +83,13 @@ class StrongestHeads(QWidget):
             painter.setFont(font("number_medium" if here else "number"))
             painter.setPen(QColor(tokens.text1 if here else tokens.text2))
             painter.drawText(QRectF(16, y, 54, LINE), Qt.AlignmentFlag.AlignVCenter, f"L{fact.layer}H{fact.head}")
-            room = max(self.width() - 72 - 58, 10)
+            room = max(self.width() - 72 - 64, 10)
             painter.fillRect(QRectF(72, y + 8, room, 8), QColor(tokens.hover))
             painter.fillRect(QRectF(72, y + 8, room * min(fact.link, 1.0), 8), QColor(look(EXACT).colour(tokens)))
             painter.setFont(font("number"))
             painter.setPen(QColor(tokens.text1))
             right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-            painter.drawText(QRectF(self.width() - 56, y, 44, LINE), right, weight(fact.link))
+            painter.drawText(QRectF(self.width() - 60, y, 48, LINE), right, weight(fact.link))
         if self._read is not None and not self._heads:
             painter.setFont(font("label"))
             painter.setPen(QColor(tokens.text2))

@@ -233,13 +233,10 @@ class TokenStrip(QWidget):
     def token_at(self, x: float, y: float) -> int | None:
         """Index of the token under a point."""
         line = int((y - 6) // self._line_height())
+        half = SPACES[1] / 2
         for index, word in enumerate(self._words):
-            reach = max(word.width, 8.0)
-            if (
-                word.line == line
-                and SIDE + word.x - SPACES[1] / 2 <= x <= SIDE + word.x + reach + SPACES[1] / 2
-                and y < self.height()
-            ):
+            left = SIDE + word.x
+            if word.line == line and left - half <= x <= left + max(word.width, 8.0) + half and y < self.height():
                 return index
         return None
 
