@@ -124,7 +124,7 @@ def storm(app: QApplication, window: Window) -> str:
     before, began, sent = memory.memory_info().rss, time.perf_counter(), 0
     while sent < STORM:
         due = int((time.perf_counter() - began) / STORM_S * STORM)
-        if sent < due:
+        while sent < due:
             window.workload.slider.chosen.emit(seq_len_at(sent))
             sent += 1
         app.processEvents()

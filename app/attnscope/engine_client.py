@@ -330,7 +330,7 @@ class EngineClient(QObject):
 
     def on_tick(self) -> None:
         """A few times a second."""
-        if self._vitals is not None and self._vitals != self._live.vitals:
+        if self._vitals is not None and is_news(self._live.vitals, self._vitals):
             self._note_taken(self._live.vitals, self._vitals)
             self._store.update_live(vitals=self._vitals)
         self._show_busy()
@@ -382,3 +382,10 @@ class EngineClient(QObject):
         """A newer notice of the same key replaces the older."""
         others = tuple(other for other in self._live.notices if other.key != notice.key)
         self._store.update_live(notices=(*others, notice)[-MAX_NOTICES:])
+
+
+def is_news(before: Vitals | None, now: Vitals) -> bool:
+    """Whether the memory or the clock changed by more than it always does: each change redraws what depends on what is free."""
+    if before is None or before.total_bytes != now.total_bytes:
+        return True
+    return abs(now.free_bytes - before.free_bytes) >= now.total_bytes >> 9 or abs(now.clock_mhz - before.clock_mhz) >= 50
