@@ -57,15 +57,11 @@ class CpuDevice:
     def vitals(self) -> Vitals:
         """Free is what programs can still have without anything being swapped out."""
         memory = psutil.virtual_memory()
-        return Vitals(memory.available, memory.total, self.clock_mhz())
+        return Vitals(memory.available, memory.total)
 
     def clock_mhz(self) -> int:
-        """Mean of the cores, 0 where the system does not say."""
-        try:
-            clock = psutil.cpu_freq()
-        except (OSError, NotImplementedError):
-            return 0
-        return round(clock.current) if clock else 0
+        """0: a processor's clock is not one number, and reading all of them takes longer than a short call."""
+        return 0
 
     def calibrate(self, tick: Tick) -> Ceilings:
         """About half a second."""
@@ -76,11 +72,13 @@ class CpuDevice:
     def xp(self) -> Any:
         """The array library itself. Raises: DeviceFault when torch is installed but does not load."""
         try:
-            return importlib.import_module(self._library)
+            library = importlib.import_module(self._library)
         except (ImportError, OSError) as error:
-            raise DeviceFault(
-                f"{self._library} is installed but does not load ({error}): install it again, or remove it to use numpy"
-            ) from error
+            text = f"{self._library} is installed but does not load ({error}): install it again, or remove it to use numpy"
+            raise DeviceFault(text) from error
+        if self._library == "torch":
+            library.set_num_threads(threads())
+        return library
 
     def prepare(self, job: Measure) -> CpuPrepared:
         """Raises: Unsupported, DeviceFault, ValueError for a choice that does not exist."""

@@ -50,19 +50,20 @@ def cost(workload: Workload, params: Params, on: DeviceKind) -> Cost:
     steps = (Step("state", flops, query + keys, moved),)
     at_once = groups_at_once(w.num_heads // w.num_kv_heads)
     held = Term("state", f"min(B·G, {at_once})·D·(D+1)·4", min(kv_heads, at_once) * d * (d + 1) * 4, "constant")
-    return Cost(steps, (tensor_term(w), held, workspace(w)))
+    return Cost(steps, (tensor_term(w), held, workspace(w, held.bytes_)))
 
 
-def workspace(workload: Workload) -> Term:
-    """Arrays of one step on the processor: features, products inside chunks, sums, one state a chunk; all in fp32."""
+def workspace(workload: Workload, state_bytes: int) -> Term:
+    """Arrays of one step on the processor: features, products inside chunks, sums, states of chunks; and what a state gains."""
     w, d = workload, workload.head_dim
     rows = min(w.batch * w.num_heads * w.seq_len, BLOCK_QUERIES)
     row = d * (8 if w.item_bytes == 4 else 12) + 4
     if w.causal:
         chunk, heads = min(CHUNK, w.seq_len), w.num_heads // w.num_kv_heads
         row += d * w.item_bytes if heads > 1 else 0
-        row = max(row, 4 * (d + chunk + 2 * (d + 1)) + 4 * (2 * d + 1 + d * (d + 1) // chunk) // heads)
-    return Term("workspace", f"min(B·H·n, {rows:,})·{row:,}", rows * row, "constant")
+        states = d * (d + 1) // chunk
+        row = max(row, 4 * (2 * d + 1 + max(states // heads, chunk + d + 1) + (2 * d + 1 + states) // heads))
+    return Term("workspace", f"min(B·H·n, {rows:,})·{row:,} + state", rows * row + state_bytes, "constant")
 
 
 def groups_at_once(heads: int) -> int:
