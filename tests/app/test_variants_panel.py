@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from app_states import GIB, READY, key_of, measured, ready_state
+from app_states import READY, key_of, measured, ready_state
 from attnscope.panels.variant_facts import Latest, facts
 from attnscope.panels.variant_order import grouped, main_list, moved, toggled
 from attnscope.panels.variant_row import VariantRow
@@ -15,14 +15,14 @@ from attnscope.panels.variant_tips import measured_tip, name_tip, tip
 from attnscope.panels.variants import VariantsPanel
 from attnscope.predictions import predict
 from attnscope.quantities import bytes_parts, bytes_text, time_parts, time_text
-from attnscope.state import Live, Settings
+from attnscope.state import Live
 from attnscope.store import Store
 from attnscope.theme import Theme
 from attnscope_engine import catalogue
-from attnscope_engine.protocol import DeviceFacts, Measured, Vitals
-from PySide6.QtCore import QElapsedTimer, QPoint, Qt
+from attnscope_engine.protocol import Measured
+from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QLabel
 from pytestqt.qtbot import QtBot
 
 NAIVE, FLASH, WINDOW, CHUNKED = "softmax_naive", "softmax_tiled", "sliding_window", "chunked"
@@ -309,32 +309,3 @@ def test_that_tool_tips_show_markup_as_text() -> None:
 
 
 # ---------------------------------------------------------------- speed
-
-
-def test_that_a_slider_tick_repaints_the_left_panel_in_time(qtbot: QtBot, capsys: pytest.CaptureFixture[str]) -> None:
-    from attnscope.panels.workload import WorkloadPanel
-
-    card = DeviceFacts("fake", "cuda", "A made-up card", 80 * GIB)
-    points = [measured(name, 4096, 1e-3) for name in catalogue.variants()]
-    live = msgspec.structs.replace(live_with(*points), device=card, vitals=Vitals(78 * GIB, 80 * GIB))
-    store, theme, window = Store(Settings(opened=WINDOW), live), Theme("dark"), QWidget()
-    column = QVBoxLayout(window)
-    column.setContentsMargins(0, 0, 0, 0)
-    workload, variants = WorkloadPanel(store, theme), VariantsPanel(store, theme)
-    column.addWidget(workload)
-    column.addWidget(variants, 1)
-    window.resize(320, 840)
-    qtbot.addWidget(window)
-    with qtbot.waitExposed(window):
-        window.show()
-    clock, ticks, cpu_before = QElapsedTimer(), [], time.process_time()
-    for step in range(224):
-        clock.start()
-        store.update(seq_len=workload.slider.number_scale.value_at(step))
-        QApplication.processEvents()
-        ticks.append(clock.nsecsElapsed() / 1e6)
-    cpu_ms = (time.process_time() - cpu_before) / len(ticks) * 1e3
-    ticks.sort()
-    with capsys.disabled():
-        print(f"\nleft panel, one tick: median {ticks[112]:.2f} ms, p95 {ticks[212]:.2f} ms, processor {cpu_ms:.2f} ms")
-    assert cpu_ms <= 8.0  # the aim is 4 ms and 2.3 ms is usual; a shared test machine may be half as fast

@@ -1,6 +1,5 @@
 """Of reading a text: what is kept, what is refused, and that heads do what is said of them."""
 
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -326,23 +325,6 @@ def test_that_the_strongest_link_of_the_sample_is_from_she_to_ceo(real):
     assert (best.layer, best.head) == (13, 8)
     assert (sent.tokens[best.link_query], sent.tokens[best.link_key]) == (" she", " CEO")
     assert best.link == pytest.approx(0.427, abs=0.002)
-
-
-@pytest.mark.model
-def test_that_a_warm_reading_costs_little_more_than_its_own_matrix_products(real):
-    """A ratio of neighbouring best times, since other work on the machine slows both."""
-    n = len(real.read(TextSource(SAMPLE_TEXT), quiet).tokens)
-    matrices = [getattr(layer, name) for layer in real.llama._cache.values() for name in ("qkv", "output", "gate_up", "down")]
-    inputs = {matrix.shape[1]: np.ones((n, matrix.shape[1]), np.float32) for matrix in matrices}
-    products, readings = [], []
-    while len(products) < 12 and (len(products) < 3 or min(readings) > 4 * min(products)):
-        began = time.perf_counter()
-        for matrix in matrices:
-            inputs[matrix.shape[1]] @ matrix.T
-        products.append(time.perf_counter() - began)
-        readings.append(real.read(TextSource(SAMPLE_TEXT), quiet).elapsed_s)
-    assert len(matrices) == 4 * real.llama.shape.layers
-    assert min(readings) < 4 * min(products), (readings, products)
 
 
 @pytest.mark.model
