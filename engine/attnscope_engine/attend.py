@@ -37,7 +37,7 @@ def limits(head_dim: int, xp: Any) -> Limits:
     """What one call may do. torch: 2 GFLOP a thread, under 0.1 s. numpy stores a block's scores, so it gets less."""
     if xp.__name__ == "torch":
         return torch_limits(head_dim)
-    return Limits(pairs=1 << 18, queries=1 << 12, rows=128)
+    return Limits(pairs=1 << 18, queries=1 << 10, rows=128)
 
 
 def torch_limits(head_dim: int) -> Limits:
@@ -49,6 +49,7 @@ def whole_workspace(workload: Workload, span: int) -> Term:
     """What `attend` holds beside q, k, v and out on torch, where queries see up to `span` keys before or all round them."""
     w, allowed = workload, torch_limits(workload.head_dim)
     block = min(span, max(allowed.rows, allowed.pairs // span))
+    block = block if block == span else max(block, KERNEL_ROWS[0][0])  # of blocks that shorten as n grows, the largest tile
     if not w.causal:
         return _workspace(w, block, span, merged=allowed.rows * span > allowed.pairs)
     merged = block < span

@@ -18,6 +18,9 @@ Shape = Literal["full", "lower", "upper"]
 """`lower`: row r of a square sees columns 0 … r. `upper`: row r of b rows sees columns r … b−2, the last row none."""
 
 
+FEW_ROWS = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Edge:
     """One side of a band: key `p + shift`, never outside `low … high`."""
@@ -69,8 +72,8 @@ class Strip:
 
     @property
     def pairs(self) -> int:
-        """Pairs inside the parts' rectangles: what bounds the time of a call."""
-        return self.repeat * self.rows * sum(part.size for part in self.parts)
+        """Pairs in the parts' rectangles: what bounds a call's time. A block of few rows takes as long as one of `FEW_ROWS`."""
+        return self.repeat * max(self.rows, FEW_ROWS) * sum(part.size for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)

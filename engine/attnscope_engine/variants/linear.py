@@ -57,13 +57,15 @@ def workspace(workload: Workload, state_bytes: int) -> Term:
     """Arrays of one step on the processor: features, products inside chunks, sums, states of chunks; and what a state gains."""
     w, d = workload, workload.head_dim
     rows = min(w.batch * w.num_heads * w.seq_len, BLOCK_QUERIES)
-    row = d * (8 if w.item_bytes == 4 else 12) + 4
+    row, heads = d * (8 if w.item_bytes == 4 else 12) + 4, w.num_heads // w.num_kv_heads
+    states_more = 1 if w.causal else heads + 1
     if w.causal:
-        chunk, heads = min(CHUNK, w.seq_len), w.num_heads // w.num_kv_heads
+        chunk = min(CHUNK, w.seq_len)
         row += d * w.item_bytes if heads > 1 else 0
         states = d * (d + 1) // chunk
         row = max(row, 4 * (2 * d + 1 + max(states // heads, chunk + d + 1) + (2 * d + 1 + states) // heads))
-    return Term("workspace", f"min(B·H·n, {rows:,})·{row:,} + state", rows * row + state_bytes, "constant")
+    formula = f"min(B·H·n, {rows:,})·{row:,} + {states_more}·state"
+    return Term("workspace", formula, rows * row + states_more * state_bytes, "constant")
 
 
 def groups_at_once(heads: int) -> int:

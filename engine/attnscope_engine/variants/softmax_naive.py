@@ -16,7 +16,7 @@ from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.variant import Params, Tick, Variant
 
-BLOCK_ROWS = 256
+BLOCK_ROWS = 128
 """Query rows of one step on the processor: few enough to stop between, enough for a full matrix product."""
 
 Blocks = list[tuple[slice, int]]
