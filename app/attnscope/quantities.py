@@ -42,7 +42,10 @@ def time_parts(seconds: float) -> Parts:
     if seconds > 600:
         return three_digits(seconds / 60), "min"
     size, unit = next(((size, unit) for size, unit in _TIMES[:-1] if abs(seconds) < 999.5 * size), _TIMES[-1])
-    return three_digits(seconds / size), unit
+    value = seconds / size
+    if size > _TIMES[0][0] and abs(value) < 1:  # the 999.5 of the smaller unit, which rounds to 1.00 of this one
+        value = math.copysign(1.0, value)
+    return three_digits(value), unit
 
 
 def bytes_parts(count_: float) -> Parts:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 from attnscope import quantities as q
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 
@@ -38,6 +38,8 @@ def test_that_a_time_reads_back_within_its_three_digits(seconds: float) -> None:
 
 
 @given(st.floats(1e-9, 599.0))
+@example(0.0009995)
+@example(0.9995)
 def test_that_a_time_is_never_wider_than_its_column(seconds: float) -> None:
     number, _ = q.time_parts(seconds)
     assert len(number) <= 4
