@@ -34,7 +34,7 @@ def threads() -> int:
 
 
 def limits(head_dim: int, xp: Any) -> Limits:
-    """What one call may do. torch: 2 GFLOP a thread, under 0.1 s. numpy stores a block's scores, so it gets less."""
+    """What one call may do. torch: 4 GFLOP a thread, about 0.1 s. numpy stores a block's scores, so it gets less."""
     if xp.__name__ == "torch":
         return torch_limits(head_dim)
     return Limits(pairs=1 << 18, queries=1 << 10, rows=128)
@@ -42,7 +42,7 @@ def limits(head_dim: int, xp: Any) -> Limits:
 
 def torch_limits(head_dim: int) -> Limits:
     """Enough rows that every thread has some."""
-    return Limits(pairs=threads() * (1 << 29) // head_dim, queries=threads() * 2048, rows=256)
+    return Limits(pairs=threads() * (1 << 30) // head_dim, queries=threads() * 4096, rows=256)
 
 
 def whole_workspace(workload: Workload, span: int) -> Term:
@@ -114,11 +114,17 @@ def _heads(strip: Strip, shape: tuple[int, int], allowed: Limits) -> Iterator[tu
     """Slices of key heads and of the query heads that read each, as many a call as the limits allow."""
     groups, heads = shape
     room = max(1, min(allowed.pairs // strip.pairs, allowed.queries // (strip.rows * strip.repeat)))
-    group_step = 1 if strip.repeat > 1 and heads > 1 else max(1, room // heads)
-    head_step = min(room, heads)
-    for group in range(0, groups, group_step):
-        for head in range(0, heads, head_step):
-            yield slice(group, group + group_step), slice(head, head + head_step)
+    if strip.repeat > 1 and heads > 1:
+        wide = 1  # blocks that differ take the place of the groups
+    elif room >= groups * heads:
+        wide = groups
+    else:  # a causal head's second half is three times its first: a whole head a thread is what keeps all of them at work
+        wide = min(groups, room, max(threads(), room // heads // threads() * threads()))
+    for group in range(0, groups, wide):
+        together = min(wide, groups - group)
+        step = max(1, min(heads, room // together))
+        for head in range(0, heads, step):
+            yield slice(group, group + together), slice(head, head + step)
 
 
 def _rows(q: Any, k: Any, v: Any, strip: Strip, allowed: Limits, xp: Any) -> Any:
