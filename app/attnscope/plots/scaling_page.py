@@ -162,10 +162,15 @@ class ScalingPage(QWidget):
         self._speak(n)
 
     def _keep_in_view(self, n: int) -> None:
+        """Two octaves at once: a drag past the edge draws the curves anew a few times, not at every tick."""
         low, high = self.time.n_range()
-        if not low <= n <= high:
-            self._set_n_range(min(low, n * 0.9), max(high, n * 1.1))
-            self._fit_values()
+        if n < low:
+            self._set_n_range(max(n / 4, MIN_SEQ_LEN / 2), high)
+        elif n > high:
+            self._set_n_range(low, min(n * 4, MAX_SEQ_LEN * 2))
+        else:
+            return
+        self._fit_values()
 
     def _speak(self, n: int) -> None:
         told = [f"{row.title} {time_text(row.time_s.number)}" for row in self.column.rows if row.time_s]
