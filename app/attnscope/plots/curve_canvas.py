@@ -231,7 +231,7 @@ class CurveCanvas(PictureView):
         low, high = self.n_range()
         if frame.height() <= 1 or not high > low > 0:
             return
-        ends = line_ends(self.traces, low, high, self.left.place)
+        ends = line_ends(self.traces, low, high, self.left.places)
         self.labels.show_labels(grouped(ends), frame.top(), frame.bottom())
 
     def position_of(self, mark: Mark) -> QPointF:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from attnscope_engine.protocol import MAX_SEQ_LEN
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QWidget
 
 from attnscope.looks import Look
-from attnscope.plots.traces import Trace, on_axis
+from attnscope.plots.traces import Floats, Trace, on_axis
 from attnscope.quantities import MINUS
 from attnscope.theme import Theme, font, marker_path
 
@@ -101,18 +102,18 @@ def grouped(ends: Sequence[End], tolerance: float = 1.0) -> tuple[EndLabel, ...]
     return tuple(sorted(labels, key=lambda label: label.y))
 
 
-def line_ends(traces: Sequence[Trace], low: float, high: float, place: Callable[[float], float]) -> list[End]:
-    """Each curve in view; one without a line ends at its last point. `place` gives the pixels of a value."""
+def line_ends(traces: Sequence[Trace], low: float, high: float, places: Callable[[Floats], Floats]) -> list[End]:
+    """Each curve in view; one without a line ends at its last point. `places` gives the pixels of values."""
     ends = []
     for trace in traces:
         detail = "" if trace.slope is None else f"slope {trace.slope:.2f}".replace("-", MINUS)
         marks = [mark for mark in on_axis(trace.points) if mark.n <= high]
         if len(trace.ns):
-            inside = trace.ns[(trace.ns >= low) & (trace.ns < high)].tolist()
-            ns = [*inside, min(high, float(MAX_SEQ_LEN))]
-            ends.append(End(trace.title, trace.look, tuple(place(trace.at(n) or 1.0) for n in ns), detail))
+            inside = trace.ns[(trace.ns >= low) & (trace.ns < high)]
+            ns = np.append(inside, min(high, float(MAX_SEQ_LEN)))
+            ends.append(End(trace.title, trace.look, tuple(places(trace.along(ns)).tolist()), detail))
         elif marks:
-            ends.append(End(trace.title, trace.look, (place(marks[-1].value),), detail))
+            ends.append(End(trace.title, trace.look, tuple(places(np.array([marks[-1].value])).tolist()), detail))
     return ends
 
 

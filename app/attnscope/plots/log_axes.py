@@ -10,7 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyqtgraph as pg
+from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QPainter, QPen
 
@@ -78,6 +80,13 @@ class LogAxis(pg.AxisItem):  # type: ignore[misc]
         low, high = self.range
         share = (math.log(value, self._base) - low) / (high - low)
         return self.length() * float(1 - share if self.orientation == "left" else share)
+
+    def places(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`place` of each value."""
+        low, high = self.range
+        shares = (np.log(values) / math.log(self._base) - low) / (high - low)
+        found: NDArray[np.float64] = self.length() * (1 - shares if self.orientation == "left" else shares)
+        return found
 
     def coordinate(self, value: float) -> float:
         """A value in the coordinates of the view."""

@@ -60,6 +60,7 @@ class ScalingPage(QWidget):
         super().__init__(parent)
         self._store, self._theme = store, theme
         self._drawn: tuple[object, ...] | None = None
+        self._fitted: tuple[object, ...] | None = None
         self._free_view = {"n": False, "time": False, "memory": False}
         """Which axes the person has moved: those are left alone until a double click."""
         self._folded_open = False
@@ -120,6 +121,8 @@ class ScalingPage(QWidget):
     def _refresh(self, old: State | None, new: State) -> None:
         if old is not None and not self.isVisible():
             return
+        if old is None or _toolbar_inputs(old) != _toolbar_inputs(new):
+            self.toolbar.refresh(new)
         inputs = _inputs(new)
         if inputs != self._drawn:
             self._drawn = inputs
@@ -133,7 +136,6 @@ class ScalingPage(QWidget):
 
     def _draw(self, state: State) -> None:
         settings = state.settings
-        self.toolbar.refresh(state)
         self._stack.setCurrentIndex(0 if settings.checked else 1)
         self.memory.setVisible(settings.show_memory)
         self.time.bottom.set_bare(settings.show_memory)
@@ -149,7 +151,9 @@ class ScalingPage(QWidget):
         self.time.show_hint(earlier_hint(found) if settings.show_measured else "")
         free = state.live.vitals.free_bytes if state.live.vitals else None
         self.memory.wall.show_wall(free or None, f"free now {bytes_text(free)}" if free is not None else "")
-        self._fit_ranges(state)
+        asked = _asked(state)
+        self._fit_ranges(state, keep=self.time.n_range() if asked == self._fitted else None)
+        self._fitted = asked
         self.time.show_notes(time_notes(state, found, times))
         self.memory.show_notes(memory_notes(memories))
         self._move_cursor(state)
@@ -185,12 +189,14 @@ class ScalingPage(QWidget):
         self._fit_ranges(state)
         self._move_cursor(state)
 
-    def _fit_ranges(self, state: State) -> None:
+    def _fit_ranges(self, state: State, keep: tuple[float, float] | None = None) -> None:
+        """`keep`: n that stay in view. A point that lands during a drag shall not take back what the drag has widened."""
         if not self._free_view["n"]:
             settings = state.settings
             measured = [mark.n for trace in self.time.traces for mark in trace.points]
             ns = [settings.sweep_low, settings.sweep_high, settings.workload.seq_len, *measured]
-            self._set_n_range(max(min(ns) * 0.8, MIN_SEQ_LEN / 2), min(max(ns) * 1.5, MAX_SEQ_LEN * 2))
+            low, high = max(min(ns) * 0.8, MIN_SEQ_LEN / 2), min(max(ns) * 1.5, MAX_SEQ_LEN * 2)
+            self._set_n_range(min(low, keep[0]) if keep else low, max(high, keep[1]) if keep else high)
         self._fit_values()
 
     def _fit_values(self) -> None:
@@ -278,10 +284,25 @@ def _inputs(state: State) -> tuple[object, ...]:
         settings.time_quantity,
         (settings.show_predicted, settings.show_measured, settings.show_fit, settings.show_memory),
         (settings.sweep_low, settings.sweep_high),
-        (live.phase, live.device, live.ceilings, live.vitals, bool(live.queue)),
+        (live.device, live.ceilings, live.vitals),
         id(live.measurements),
         id(live.pinned),
     )
+
+
+def _asked(state: State) -> tuple[object, ...]:
+    """What a person asked to see: while it stays, the range of n only grows."""
+    settings = state.settings
+    shape = shape_of(effective_workload(state))
+    return shape, settings.checked, settings.time_quantity, settings.sweep_low, settings.sweep_high
+
+
+def _toolbar_inputs(state: State) -> tuple[object, ...]:
+    """What the toolbar shows besides the plots' own settings."""
+    settings, live = state.settings, state.live
+    shown = (settings.show_predicted, settings.show_measured, settings.show_fit, settings.show_memory)
+    ranges = (settings.time_quantity, settings.sweep_low, settings.sweep_high)
+    return shown, ranges, settings.checked, live.phase, live.device, live.ceilings is None, bool(live.queue)
 
 
 def _padded(span: tuple[float, float], share: float) -> tuple[float, float]:

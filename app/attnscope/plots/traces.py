@@ -67,7 +67,12 @@ class Trace:
         """The line's value at n, interpolated between logarithms; None where there is no line."""
         if not len(self.ns):
             return None
-        return float(np.exp(np.interp(math.log(n), np.log(self.ns), np.log(self.values))))
+        return float(self.along(np.array([n]))[0])
+
+    def along(self, ns: Floats) -> Floats:
+        """The line's values at these n, interpolated between logarithms. Needs a line."""
+        values: Floats = np.exp(np.interp(np.log(ns), np.log(self.ns), np.log(self.values)))
+        return values
 
 
 @dataclass(frozen=True, slots=True)
