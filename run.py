@@ -273,9 +273,9 @@ def start(arguments: list[str]) -> int:
         return call(*attnscope, *arguments)
     environment = dict(os.environ)
     if LINUX:
-        environment.setdefault("QT_QPA_PLATFORM", "wayland;xcb;offscreen")
+        environment.setdefault("QT_QPA_PLATFORM", "wayland;xcb" if environment.get("WAYLAND_DISPLAY") else "xcb")
     if has_display():
-        if ready_qt(environment) not in {"", "offscreen"} or os.environ.get("QT_QPA_PLATFORM"):
+        if ready_qt(environment):
             return call(*attnscope, *arguments, env=environment)
         say("Qt can not open a window here: writing the report instead.")
     else:
