@@ -95,8 +95,18 @@ def _decade_ticks(low: float, high: float, length: float, label: Callable[[float
     if len(majors) >= 2:
         return tuple(Tick(value, label(value) if _is_power_of_ten(value) else "") for value in inner)
     if len(inner) >= 2:
-        return tuple(Tick(value, label(value)) for value in inner)
+        labelled = _apart(majors, inner, length / max(decades, 1e-9))
+        return tuple(Tick(value, label(value) if value in labelled else "") for value in inner)
     return _even_ticks(low, high, length / (2 * ROW_ROOM), label)
+
+
+def _apart(majors: Sequence[int], values: Sequence[float], decade: float) -> list[float]:
+    """The power of ten among `values`, then each that has room beside those before; `decade` is in pixels."""
+    chosen: list[float] = []
+    for value in [*(_power_of_ten(exponent) for exponent in majors), *values]:
+        if all(abs(math.log10(value / other)) * decade >= ROW_ROOM for other in chosen):
+            chosen.append(value)
+    return chosen
 
 
 def _even_ticks(low: float, high: float, most: float, label: Callable[[float], str], *, whole: bool = False) -> Ticks:

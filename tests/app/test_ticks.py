@@ -8,7 +8,7 @@ import math
 import pytest
 from attnscope.quantities import NARROW_SPACE
 from attnscope.ticks import Tick, bytes_ticks, linear_bytes_ticks, log_positions, rate_ticks, seq_len_ticks, time_ticks
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 
@@ -72,6 +72,7 @@ def test_that_labels_of_n_never_touch(low: float, span: float, length: int) -> N
 
 
 @given(st.floats(-9, 3), st.floats(0.02, 9), st.integers(60, 900))
+@example(1.25, 1.5, 60)
 def test_that_labels_of_time_never_touch_and_lie_in_the_view(low: float, decades: float, length: int) -> None:
     bottom, top = 10.0**low, 10.0 ** (low + decades)
     ticks = time_ticks(bottom, top, length)

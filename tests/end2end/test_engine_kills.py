@@ -30,7 +30,9 @@ NAMES = ("softmax_tiled", "sliding_window", "linear", "chunked")
 
 def keys(device: str, batch: int) -> list[str]:
     """A list of small measurements, another one for each `batch`."""
-    base = msgspec.structs.replace(one_call(Settings().workload), batch=batch, num_heads=1, num_kv_heads=1, head_dim=16)
+    base = msgspec.structs.replace(
+        one_call(Settings().workload), batch=batch, num_heads=1, num_kv_heads=1, head_dim=16, dtype="fp32"
+    )
     return [
         measurement_key(device, msgspec.structs.replace(base, seq_len=n), choice_of(Settings(), name))
         for n in range(64, 512, 32)
