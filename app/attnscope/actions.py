@@ -80,6 +80,13 @@ COMMANDS: tuple[Command, ...] = (
         group=1,
     ),
     Command("stop", "S&top", "run", ("Esc",), "stop", "Stop measuring; finished points are kept", group=1),
+    Command(
+        "calibrate",
+        "Measure &Ceilings Again",
+        "run",
+        group=1,
+        hint="Measure this device's FLOP/s and bytes/s anew: what predictions are made of",
+    ),
     Command("restart_engine", "&Restart Engine", "run", group=2),
     Command("use_cpu", "Use the &CPU", "run", group=2, hint="Restart the engine on the processor"),
     Command("show_keys", "&Keys", "help", ("F1",)),

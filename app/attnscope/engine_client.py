@@ -146,6 +146,11 @@ class EngineClient(QObject):
         self._process.command = on_cpu(self._process.command) if device == "cpu" else default_command(device)
         self._process.restart()
 
+    def calibrate(self) -> None:
+        """Measure the device's ceilings anew; there are no predicted times until then. On disk the old ones stand meanwhile."""
+        answers = {slot: answer for slot, answer in self._live.answers.items() if slot != "calibrate"}
+        self._store.update_live(ceilings=None, answers=answers)
+
     def measure(self, keys: Sequence[str]) -> None:
         """Measure these keys one after the other, in place of what is left of an earlier list."""
         fresh = self._live.set_aside - set(keys)

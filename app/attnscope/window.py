@@ -354,6 +354,12 @@ class Window(QMainWindow):
 
     on_cancel = on_stop
 
+    def on_calibrate(self) -> None:
+        if self.store.state.live.device is None:
+            self.store.update_live(status="Ceilings are measured once the engine runs.")
+        else:
+            self.client.calibrate()
+
     def on_restart_engine(self) -> None:
         self.client.restart()
 

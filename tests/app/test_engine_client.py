@@ -78,6 +78,16 @@ def test_that_an_engine_is_greeted_and_its_ceilings_are_kept(rig):
     assert rig.results.ceilings("fake") == rig.live.ceilings
 
 
+def test_that_ceilings_are_measured_again_on_demand(rig):
+    rig.start(command())
+    rig.until(lambda: rig.live.ceilings is not None)
+    rig.client.calibrate()
+    assert rig.live.ceilings is None
+    assert rig.results.ceilings("fake") is not None
+    rig.until(lambda: rig.live.ceilings is not None)
+    assert rig.results.ceilings("fake") == rig.live.ceilings
+
+
 def test_that_a_text_leads_to_tokens_then_to_map_row_and_heads(rig):
     rig.start(command(), Settings(measure_idle=False))
     rig.until(lambda: rig.fresh("text", "map", "row", "heads"))
