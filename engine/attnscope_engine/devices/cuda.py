@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from attnscope_engine import catalogue, numerics
 from attnscope_engine.cuda import DTYPE_CODE, STORED
 from attnscope_engine.devices import cubins, cuda_faults, nvrtc
 from attnscope_engine.devices.cuda_launch import Kernel
+from attnscope_engine.devices.cuda_products import Cublas
 from attnscope_engine.protocol import Ceilings, DeviceFacts, Dtype, Measure, Vitals, Workload
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant
 
@@ -63,16 +65,22 @@ class Scratch:
 class CudaDevice:
     """One GPU: `Device` of the package, and what `Variant.launch` asks for.
 
+    With `portable` it takes only kernels that run on every card: what a benchmark compares the card's own with.
+
     Raises:
         DeviceFault: the driver, the card or NVRTC does not answer.
     """
 
-    def __init__(self, cache: cubins.CubinCache | None = None) -> None:
+    def __init__(self, cache: cubins.CubinCache | None = None, *, portable: bool = False) -> None:
+        self.portable = portable
         self.cupy = _import_cupy()
         self._cache = cache or cubins.CubinCache()
         self._kernels: dict[tuple[str, str, tuple[str, ...]], Kernel] = {}
         self._modules: dict[str, Any] = {}
         self._scratch = Scratch()
+        self._cublas: Cublas | None = None
+        self.multiplied = False
+        """Whether the last call used cuBLAS."""
         self._nvml: Any = None
         self.guarded(self._open)
 
@@ -121,6 +129,17 @@ class CudaDevice:
 
         try:
             return int(pynvml.nvmlDeviceGetClockInfo(self._nvml, pynvml.NVML_CLOCK_SM))
+        except pynvml.NVMLError:
+            return 0
+
+    def throttle_reasons(self) -> int:
+        """NVML's bits of why the clock is lower than it could be (`nvmlClocksEventReason…`), 0 for none or unknown."""
+        if self._nvml is None:
+            return 0
+        import pynvml
+
+        try:
+            return int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._nvml))
         except pynvml.NVMLError:
             return 0
 
@@ -191,16 +210,34 @@ class CudaDevice:
         """A workspace of the call that is being launched."""
         return self._scratch.take(shape, dtype, self.cupy.empty)
 
+    def multiply(self, left: Any, right: Any, out: Any, dtype: Dtype, scale: float, transposed: bool) -> None:
+        """Scale · left · right into `out`, as `Cublas.multiply` says. Raises: Unsupported (not installed), DeviceFault."""
+        self.multiplied = True
+        self.cublas.multiply(left, right, out, dtype, scale, transposed)
+
+    @property
+    def cublas(self) -> Cublas:
+        """Made when first asked for. Raises: Unsupported, DeviceFault."""
+        if self._cublas is None:
+            self._cublas = Cublas(self.cupy, self.capability)
+        return self._cublas
+
     # ---------------------------------------------------------------- for the neighbours
 
     def call(
         self, variant: Variant, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params, scratch: Scratch
     ) -> None:
         """Launches once with the workspaces of `scratch`, on the current stream."""
-        scratch.restart()
-        self._scratch = scratch
-        try:
+        with self.holding(scratch):
             variant.launch(self, q, k, v, out, workload, params)
+
+    @contextmanager
+    def holding(self, scratch: Scratch) -> Iterator[None]:
+        """Workspaces asked for inside are those of `scratch`, from its first on."""
+        scratch.restart()
+        self._scratch, self.multiplied = scratch, False
+        try:
+            yield
         finally:
             self._scratch = Scratch()
 
