@@ -52,8 +52,8 @@ def _sdpa(name: str) -> Callable[[Any, Cell], Call]:
 
 def _flex(torch: Any, cell: Cell) -> Call:
     """FlexAttention, compiled for this shape, with the mask as blocks that it skips."""
-    if cell.group == "grid" and cell.keys != PLAIN_LENGTH:
-        raise CanNotRun(f"compiled for n {PLAIN_LENGTH:,} only: each shape takes seconds")
+    if cell.group not in ("window", "decode") and (cell.group, cell.keys) != ("grid", PLAIN_LENGTH):
+        raise CanNotRun(f"only for n {PLAIN_LENGTH:,}, windows, decodes: slow to compile")
     flex = importlib.import_module("torch.nn.attention.flex_attention")
     importlib.import_module("torch._dynamo").reset()  # a limit on the shapes that one function is compiled for
     compiled = torch.compile(flex.flex_attention, dynamic=False)
