@@ -78,6 +78,7 @@ class CudaDevice:
         self._kernels: dict[tuple[str, str, tuple[str, ...]], Kernel] = {}
         self._modules: dict[str, Any] = {}
         self._scratch = Scratch()
+        self._tick: Tick = lambda: None
         self._cublas: Cublas | None = None
         self.multiplied = False
         """Whether the last call used cuBLAS."""
@@ -149,12 +150,19 @@ class CudaDevice:
 
         return self.guarded(lambda: ceilings(self, tick))
 
-    def prepare(self, job: Measure) -> Any:
-        """A call that is compiled, warm and on the device. Raises: Unsupported, DeviceFault."""
+    def prepare(self, job: Measure, tick: Tick = lambda: None) -> Any:
+        """A call that is compiled, warm and on the device; `tick` is called while the compiler is at work.
+
+        Raises: Unsupported, Interrupted (from `tick`), DeviceFault.
+        """
         from attnscope_engine.devices.cuda_timing import PreparedCall
 
         self.check(job.workload)
-        return self.guarded(lambda: PreparedCall(self, job))
+        self._tick = tick
+        try:
+            return self.guarded(lambda: PreparedCall(self, job))
+        finally:
+            self._tick = lambda: None
 
     def run(
         self, variant: Variant, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: Params
@@ -190,7 +198,8 @@ class CudaDevice:
         """A kernel of `<stem>.cu`, compiled for these constants; from memory when it was before. Raises: CompileError."""
         name = (stem, entry, cubins.flags(defines))
         if name not in self._kernels:
-            cubin = self._cache.get(stem, cubins.architecture(self.capability, cubins.source_of(stem)), defines)
+            arch = cubins.architecture(self.capability, cubins.source_of(stem))
+            cubin = self._cache.get(stem, arch, defines, self._tick)
             if cubin.key not in self._modules:
                 module = self.cupy.cuda.function.Module()
                 module.load(cubin.code)
