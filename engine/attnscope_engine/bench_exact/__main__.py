@@ -50,7 +50,7 @@ def main(words: list[str] | None = None) -> int:
             if arguments.json:
                 write(report, arguments.json)
     except (DeviceFault, RuntimeError) as fault:  # torch's errors of CUDA are RuntimeErrors
-        return _failed(f"The GPU failed: {fault}")
+        return _failed(f"The GPU failed: {str(fault).partition(chr(10))[0]}")
     except OSError as error:
         return _failed(f"{arguments.json} could not be written: {error.strerror or error}.")
     except KeyboardInterrupt:

@@ -90,6 +90,8 @@ class Replayed:
         self.name, self.extra_bytes, self.calls = name, extra_bytes, sets
         self._torch, self._call, self._sets, self._watch = torch, call, sets, watch
         self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        call(0)  # what a library makes at its first call can not be made while a graph is captured
+        torch.cuda.synchronize()
         self._graph = self._captured()
         self.replay()
         once, _ = self.replay()
