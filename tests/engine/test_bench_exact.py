@@ -240,11 +240,16 @@ def whole_report() -> Report:
         row(SQUARE, 0.002, cuDNN=0.0019),
         row(msgspec.structs.replace(growing, numbers="normal"), 0.001, cuDNN=0.002),
         row(growing, 0.0011, cuDNN=0.002),
-        Row(cells(("window",))[0], timing(OURS, 1e-4, extra_bytes=1 << 20), (), (Absent("cuDNN", "has no sliding window"),)),
+        Row(
+            cells(("window",))[0],
+            timing(OURS, 1e-4, extra_bytes=3 << 19),
+            (),
+            tuple(Absent(name, "has no sliding window") for name in ("cuDNN", "SDPA flash")),
+        ),
         Row(cells(("decode",))[0], None, (timing("cuDNN", 1e-3, 1000),), (Absent(OURS, "too long\nsecond line"),)),
     )
     steps = Steps(SQUARE, timing("whole", 0.006), (timing("scores", 0.002), timing("softmax", 0.003)))
-    limits = Limits((7e14, 7.2e14), (2.9e12,))
+    limits = Limits((7e14, 7.2e14), (2.9e12,), (0.004, 0.01))
     return Report({"device": "A card", "torch": "2"}, limits, rows, (steps,), 12.0, True)
 
 
@@ -305,12 +310,14 @@ def test_that_absent_contenders_say_why_in_short() -> None:
     report = whole_report()
     window, decode = ("\n".join(printing.row_lines(row)) for row in report.rows[4:])
     assert "no peer" in window
-    assert "cuDNN: – has no sliding window" in window
-    assert "ours: 1.00 MiB extra; compared with nothing" in window
+    assert "    cuDNN, SDPA flash: – has no sliding window\n" in window
+    assert "ours: 1.50 MiB extra; compared with nothing" in window
     assert "ours did not run" in decode
     assert "ours: – too long\n" in decode
     assert "2.15 TB/s" in decode
     assert len(printing.short("x" * 200)) == printing.LONGEST_REASON
+    small = msgspec.structs.replace(report.rows[4], ours=timing(OURS, 1e-4, extra_bytes=512))
+    assert "ours: 0.5 KiB extra" in "\n".join(printing.row_lines(small))
     assert printing.short("  ") == "no reason given"
 
 
@@ -325,7 +332,9 @@ def test_that_the_summary_has_least_and_median() -> None:
     assert "grid: ratio to the best peer at least 0.950, median 1.100 (2 cells)" in lines
     assert any("0.909 of the rate on normal numbers" in line for line in lines)
     assert any("of this machine's 8192³ product" in line for line in lines)
-    assert printing.limits_line(whole_report().limits) == "This machine: 8192³ bf16 product 700, 720 TFLOP/s, copy 2.90 TB/s"
+    assert printing.limits_line(whole_report().limits) == (
+        "This machine: 8192³ bf16 product 700, 720 TFLOP/s (the same twice: 0.4, 1.0 % apart), copy 2.90 TB/s"
+    )
     assert printing.steps_line(whole_report().naive[0]).endswith("scores 2.000, softmax 3.000; all three 6.000 ms, 183 TFLOP/s")
     assert printing.head({"device": "A card", "torch": "2"}).startswith("device A card, torch 2\n")
 

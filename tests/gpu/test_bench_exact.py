@@ -68,4 +68,5 @@ def test_that_the_machines_limits_are_limits(session: Session) -> None:
     print(limits)
     assert len(limits.gemm_flops_per_s) == len(limits.copy_bytes_per_s) == 2
     assert 1e12 < max(limits.gemm_flops_per_s) < 1e16
+    assert all(0 <= share < 0.1 for share in limits.same_twice)
     assert 1e11 < max(limits.copy_bytes_per_s) < 2e13

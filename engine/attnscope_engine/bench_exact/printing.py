@@ -33,7 +33,8 @@ def head(provenance: dict[str, str]) -> str:
 def limits_line(limits: Limits) -> str:
     rates = ", ".join(f"{rate / 1e12:.0f}" for rate in limits.gemm_flops_per_s)
     copies = ", ".join(f"{rate / 1e12:.2f}" for rate in limits.copy_bytes_per_s)
-    return f"This machine: 8192³ bf16 product {rates} TFLOP/s, copy {copies} TB/s"
+    twice = ", ".join(f"{100 * share:.1f}" for share in limits.same_twice)
+    return f"This machine: 8192³ bf16 product {rates} TFLOP/s (the same twice: {twice} % apart), copy {copies} TB/s"
 
 
 def rate(cell: Cell, timing: Timing) -> str:
@@ -57,7 +58,10 @@ def row_lines(row: Row) -> list[str]:
         first = f"{cell.name}: {milliseconds(row.ours)}, {rate(cell, row.ours)}, {best}"
     lines = [first]
     lines += [f"    {peer.name}: {milliseconds(peer)}, {rate(cell, peer)}{_memory(peer)}" for peer in row.peers]
-    lines += [f"    {absent.name}: – {short(absent.why)}" for absent in row.absent]
+    reasons = dict.fromkeys(absent.why for absent in row.absent)
+    for why in reasons:
+        names = ", ".join(absent.name for absent in row.absent if absent.why == why)
+        lines.append(f"    {names}: – {short(why)}")
     lines.append(f"    {_facts(row)}")
     return lines
 
@@ -84,7 +88,10 @@ def _facts(row: Row) -> str:
 
 
 def _memory(timing: Timing) -> str:
-    return f", {timing.extra_bytes / 2**20:.2f} MiB extra" if timing.extra_bytes else ""
+    if not timing.extra_bytes:
+        return ""
+    kibi = timing.extra_bytes / 1024
+    return f", {kibi / 1024:.2f} MiB extra" if kibi >= 1024 else f", {kibi:.3g} KiB extra"
 
 
 def short(why: str) -> str:

@@ -103,7 +103,9 @@ class Limits(Struct, frozen=True):
     gemm_flops_per_s: tuple[float, ...] = ()
     """8192³ bf16 by torch.matmul."""
     copy_bytes_per_s: tuple[float, ...] = ()
-    """Read and written both counted."""
+    """Read and written both counted; the faster of the driver's copy and a kernel's."""
+    same_twice: tuple[float, ...] = ()
+    """By how much the same product differed from itself, timed as two contenders: what a ratio is good for."""
 
 
 class Report(Struct, frozen=True):
