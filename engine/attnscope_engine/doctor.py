@@ -26,6 +26,9 @@ class Check(Struct, frozen=True):
     """What to do when it is not ok."""
 
 
+CUBLAS_ADVICE = "Needed for Naive on an NVIDIA GPU only: it comes with 'attnscope[gpu13]' or 'attnscope[gpu12]'."
+
+
 def version_of(*names: str) -> str:
     """Version of the first installed distribution of these, or ""."""
     for name in names:
@@ -70,6 +73,21 @@ def check_nvrtc() -> Check:
         return Check("NVRTC", False, False, f"not found ({error})", advice)
 
 
+def check_cublas() -> Check:
+    version = version_of("nvidia-cublas", "nvidia-cublas-cu12")
+    if version:
+        return Check("cuBLAS", True, False, version)
+    if importlib.util.find_spec("cupy") is not None:
+        from attnscope_engine.devices import cuda_products
+
+        try:
+            cuda_products.load()
+            return Check("cuBLAS", True, False, "of the CUDA toolkit")
+        except Exception as error:  # noqa: BLE001 (whatever the library does, the doctor goes on)
+            return Check("cuBLAS", False, False, f"not found ({error})", CUBLAS_ADVICE)
+    return Check("cuBLAS", False, False, "not installed", CUBLAS_ADVICE)
+
+
 def check_torch() -> Check:
     if importlib.util.find_spec("torch") is None:
         advice = "The CPU engine then runs on numpy, slower and without bf16. `python3 run.py` installs its CPU build."
@@ -90,7 +108,7 @@ def check_model() -> Check:
 def examine() -> list[Check]:
     """All findings, in the order of a reader's interest."""
     found = []
-    for check in (check_python, check_gpu, check_cupy, check_nvrtc, check_torch, check_model):
+    for check in (check_python, check_gpu, check_cupy, check_nvrtc, check_cublas, check_torch, check_model):
         try:
             found.append(check())
         except Exception as error:  # noqa: BLE001 (one broken part must not hide the others)

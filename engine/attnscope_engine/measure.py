@@ -61,7 +61,7 @@ def measure(device: Device, job: Measure, tick: Tick, progress: Report, clocks: 
     Raises: Interrupted (from `tick`; nothing of the point is kept), Unsupported, DeviceFault, ValueError.
     """
     clocks = clocks or Clocks()
-    prepared = device.prepare(job)
+    prepared = device.prepare(job, tick)
     try:
         peak = prepared.peak_bytes(tick)
         samples = _Samples(device, prepared, clocks)

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from attnscope_engine.cost import Cost
-from attnscope_engine.protocol import Choice, DeviceKind, ParamValues, Workload
+from attnscope_engine.protocol import Choice, DeviceKind, Dtype, ParamValues, Workload
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,6 +66,7 @@ class CudaDevice(Protocol):
 
     def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any: ...
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any: ...
+    def multiply(self, left: Any, right: Any, out: Any, dtype: Dtype, scale: float, transposed: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from attnscope_engine import catalogue, cuda, numerics
 from attnscope_engine.devices.cuda import Scratch, from_bits, to_bits
 from attnscope_engine.devices.cuda_launch import packed
+from attnscope_engine.devices.cuda_products import Matrices, check
 from attnscope_engine.protocol import Choice, Dtype, Workload
 from attnscope_engine.variant import Unsupported
+from attnscope_engine.variants import softmax_naive
 
 DTYPES: tuple[Dtype, ...] = ("fp32", "bf16", "fp16")
 MOST_THREADS, MOST_BLOCKS_YZ, MOST_BLOCKS_X = 1024, 65535, 2**31 - 1
@@ -27,17 +30,40 @@ class FakeArray:
     def nbytes(self) -> int:
         return int(np.prod(self.shape, dtype=object)) * np.dtype(self.dtype).itemsize
 
+    def reshape(self, *shape: int) -> FakeArray:
+        known = int(np.prod([size for size in shape if size >= 0], dtype=object))
+        whole = int(np.prod(self.shape, dtype=object))
+        assert whole % known == 0
+        return FakeArray(tuple(whole // known if size < 0 else size for size in shape), self.dtype)
+
+    def __getitem__(self, places: tuple[Any, ...]) -> FakeArray:
+        kept = []
+        for size, place in itertools.zip_longest(self.shape, places, fillvalue=slice(None)):
+            if isinstance(place, slice):
+                assert (place.stop or 0) <= size
+                kept.append(len(range(size)[place]))
+            else:
+                assert 0 <= place < size
+        return FakeArray(tuple(kept), self.dtype)
+
 
 @dataclass
 class WritingDevice:
     """Keeps every workspace and every launch; has no memory and runs nothing."""
 
     workspaces: list[FakeArray] = field(default_factory=list)
+    products: list[tuple[int, int, int, int]] = field(default_factory=list)
     launches: list[tuple[str, tuple[int, int, int], int, int]] = field(default_factory=list)
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> FakeArray:
         self.workspaces.append(FakeArray(shape, dtype))
         return self.workspaces[-1]
+
+    def multiply(self, left: Any, right: Any, out: Any, dtype: Dtype, scale: float, transposed: bool) -> None:
+        inner, columns = right.shape[:0:-1] if transposed else right.shape[1:]
+        assert left.shape == (*out.shape[:2], inner)
+        assert (len(right.shape), right.shape[0], columns) == (3, out.shape[0], out.shape[2])
+        self.products.append((*out.shape, inner))
 
     def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any:
         def start(grid: tuple[int, int, int], threads: int, arguments: tuple[Any, ...], shared_bytes: int = 0) -> None:
@@ -92,6 +118,91 @@ def test_that_a_head_dim_without_a_kernel_names_the_nearest_with_one(name: str, 
     with pytest.raises(Unsupported) as caught:
         launched(name, Workload(num_heads=1, num_kv_heads=1, head_dim=head_dim))
     assert str(caught.value) == says
+
+
+@pytest.mark.parametrize(("n", "causal"), [(64, True), (1000, True), (8192, True), (8192, False), (46341, True)])
+def test_that_naive_multiplies_what_is_seen_and_at_most_a_strip_more(n: int, causal: bool) -> None:
+    workload = Workload(batch=2, seq_len=n, num_heads=6, num_kv_heads=2, head_dim=64, causal=causal)
+    device, _ = launched("softmax_naive", workload)
+    cost = catalogue.cost_of(Choice("softmax_naive"), workload, "cuda")
+    done = sum(2 * count * rows * columns * inner for count, rows, columns, inner in device.products)
+    rows = softmax_naive.strips(n, n, causal)[0][1]
+    assert cost.flops <= done <= cost.flops * (1 + (rows / n if causal else 0))
+    assert len(device.products) == sum(step.launches for step in cost.steps if step.flops)
+    assert len(device.launches) == 1
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (513, 513), (2000, 2000), (9000, 9000), (3, 700), (700, 3), (1, 300)])
+@pytest.mark.parametrize("causal", [True, False])
+def test_that_strips_hold_every_query_once_and_all_keys_that_it_sees(n: int, m: int, causal: bool) -> None:
+    cut = softmax_naive.strips(n, m, causal)
+    assert len(cut) <= softmax_naive.MOST_STRIPS
+    assert [row for first, end, _ in cut for row in range(first, end)] == list(range(n))
+    assert all(reach == (max(1, min(end + m - n, m)) if causal else m) for _, end, reach in cut)
+
+
+class RunningDevice(WritingDevice):
+    """Carries the three steps of Naive out in numpy, with the softmax that its kernel promises, in memory full of NaN."""
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        return np.full(shape, np.nan, "float32")
+
+    def multiply(self, left: Any, right: Any, out: Any, dtype: Dtype, scale: float, transposed: bool) -> None:
+        assert np.shares_memory(out, out.base)
+        out[...] = scale * (left @ (right.swapaxes(1, 2) if transposed else right))
+
+    def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any:
+        def start(grid: tuple[int, int, int], threads: int, arguments: tuple[Any, ...]) -> None:
+            scores, weights, queries, keys, stride, strip = arguments
+            assert grid == scores.shape[2::-1]
+            assert stride == scores.shape[3]
+            for row in range(queries):
+                last = min(row // strip * strip + strip, queries) - 1
+                seen = max(0, min(row + keys - queries + 1, keys)) if defines["CAUSAL"] else keys
+                end = max(1, min(last + keys - queries + 1, keys)) if defines["CAUSAL"] else keys
+                weights[:, :, row, :end] = 0
+                weights[:, :, row, :seen] = numerics.softmax_rows(scores[:, :, row, :seen], np.array(True))
+
+        return start
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (600, 600), (1030, 1030), (5, 700), (700, 5), (1, 300)])
+@pytest.mark.parametrize("heads", [(2, 2), (4, 2), (3, 1)])
+@pytest.mark.parametrize("causal", [True, False])
+def test_that_the_three_steps_of_naive_are_attention(n: int, m: int, heads: tuple[int, int], causal: bool) -> None:
+    """Strips, groups of heads and padded rows, with products and softmax by numpy: what is not written or not meant is NaN."""
+    rng = np.random.default_rng(n)
+    shapes = ((2, heads[0], n, 16), (2, heads[1], m, 16), (2, heads[1], m, 16))
+    q, k, v = (rng.standard_normal(shape, np.float32) for shape in shapes)
+    variant = catalogue.find("softmax_naive")
+    workload = Workload(2, max(n, m), heads[0], heads[1], 16, 1, "fp32", causal)
+    out = np.full_like(q, np.nan)
+    variant.launch(RunningDevice(), q, k, v, out, workload, variant.params())
+    assert np.abs(out - variant.reference(q, k, v, workload, variant.params())).max() < 1e-5
+
+
+def test_that_the_steps_of_naive_are_those_of_its_cost() -> None:
+    workload = Workload(seq_len=64, num_heads=2, num_kv_heads=1, head_dim=32)
+    q, k = FakeArray((1, 2, 64, 32), "uint16"), FakeArray((1, 1, 64, 32), "uint16")
+    names = [name for name, _ in softmax_naive.steps(WritingDevice(), q, k, k, q, workload)]
+    assert names == [step.name for step in catalogue.cost_of(Choice("softmax_naive"), workload, "cuda").steps]
+
+
+def test_that_matrices_are_described_by_their_strides() -> None:
+    scores = np.zeros((2, 3, 100, 104), np.float32)
+    strip = scores.reshape(2, 3, 100, 104)[:, 1, 64:100, :90]
+    assert Matrices.of(strip) == Matrices(2, 36, 90, 104, 3 * 100 * 104)
+    assert Matrices.of(np.zeros((5, 1, 8), np.uint16)).row_stride >= 8
+    with pytest.raises(ValueError, match="neighbours"):
+        Matrices.of(scores[0].swapaxes(1, 2))
+
+
+def test_that_what_is_no_product_is_refused() -> None:
+    rows, tall, out = (Matrices.of(np.zeros(shape, np.float32)) for shape in ((2, 5, 8), (2, 7, 8), (2, 5, 7)))
+    check(rows, tall, out, transposed=True)
+    for left, right, into, transposed in ((rows, tall, out, False), (tall, rows, out, True), (rows, tall, rows, True)):
+        with pytest.raises(ValueError, match="no product"):
+            check(left, right, into, transposed)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -26,7 +26,7 @@ WIDE = [(stem, "sm_90", dtype, 128) for stem in STEMS if stem != cubins.DEVICE f
 
 def compiled(case: Case) -> tuple[bytes, str]:
     stem, arch, dtype, head_dim = case
-    tiles = cuda.tiling(stem, head_dim, dtype, least_block_k=32 if stem == "softmax_naive" else 16)
+    tiles = cuda.tiling(stem, head_dim, dtype)
     defines = {"DTYPE": cuda.DTYPE_CODE[dtype]} if stem == cubins.DEVICE else {**tiles.defines(True), "SEGMENT": 256}
     return nvrtc.compile_cubin(cubins.source_of(stem), f"{stem}.cu", arch, cubins.flags(defines))
 
@@ -77,7 +77,6 @@ def test_that_no_kernel_needs_a_header_of_cuda(stem: str) -> None:
 @pytest.mark.parametrize("head_dim", [*range(8, 257, 8)])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_that_tiles_fit_the_shared_memory_of_every_card(dtype: Dtype, head_dim: int) -> None:
-    for least in (16, 32):
-        tiles = cuda.tiling("Flash", head_dim, dtype, least_block_k=least)
-        assert tiles.width >= head_dim
-        assert tiles.shared_bytes(tiles.block_q + (2 if least == 16 else 1) * tiles.block_k) <= 64 * 1024
+    tiles = cuda.tiling("Flash", head_dim, dtype)
+    assert tiles.width >= head_dim
+    assert tiles.shared_bytes(tiles.block_q + 2 * tiles.block_k) <= 64 * 1024

@@ -74,7 +74,7 @@ class ToldDevice:
     def calibrate(self, tick: Tick) -> Ceilings:
         raise NotImplementedError
 
-    def prepare(self, job: Measure) -> ToldCall:
+    def prepare(self, job: Measure, tick: Tick) -> ToldCall:
         return self.call
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from attnscope_engine.devices import DeviceFault, cubins, cuda_faults, nvrtc
 from attnscope_engine.devices.cubins import CubinCache
 from attnscope_engine.devices.cuda_launch import packed
+from attnscope_engine.variant import Interrupted
 
 GOOD = 'extern "C" __global__ void f(float* x) { x[threadIdx.x] *= 2.f; }'
 DEFINES = {"DTYPE": 2}
@@ -65,6 +68,13 @@ def test_that_architecture_and_constants_are_part_of_the_key() -> None:
     assert len(keys) == 6
 
 
+@pytest.mark.parametrize(("name", "other"), [("version", lambda: "99.0"), ("OPTIONS", (*nvrtc.OPTIONS, "-G"))])
+def test_that_compiler_and_its_options_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch, name: str, other: object) -> None:
+    before = cubins.key_of("x", "sm_80", ())
+    monkeypatch.setattr(nvrtc, name, other)
+    assert cubins.key_of("x", "sm_80", ()) != before
+
+
 @pytest.mark.parametrize(
     ("capability", "source", "target"),
     [
@@ -105,6 +115,57 @@ def test_that_several_writers_leave_one_whole_file(tmp_path: Path) -> None:
         thread.join()
     assert len({cubin.code for cubin in found}) == 1
     assert [path.name for path in tmp_path.iterdir()] == [f"{found[0].key}.cubin"]
+
+
+TWO_ENGINES = """
+import sys
+from pathlib import Path
+from attnscope_engine.devices.cubins import CubinCache
+print(CubinCache(Path(sys.argv[1])).get("device", "sm_80", {"DTYPE": 2}).key)
+"""
+
+
+def test_that_two_engines_at_once_share_a_folder(tmp_path: Path) -> None:
+    engines = [subprocess.Popen([sys.executable, "-c", TWO_ENGINES, str(tmp_path)], stdout=subprocess.PIPE) for _ in range(2)]
+    keys = {engine.communicate(timeout=60)[0].decode().strip() for engine in engines}
+    assert [engine.returncode for engine in engines] == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == [f"{key}.cubin" for key in keys]
+    assert CubinCache(tmp_path).get("device", "sm_80", DEFINES).seconds == 0
+
+
+def test_that_a_kernel_is_compiled_behind_the_caller_who_can_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map under the hand does not wait for the compiler, and what it makes meanwhile is there afterwards."""
+    go_on, threads, ticks, compiled = threading.Event(), [], [], nvrtc.compile_cubin
+
+    def slow(*arguments: object) -> object:
+        threads.append(threading.current_thread())
+        assert go_on.wait(30)
+        return compiled(*arguments)
+
+    def leave() -> None:
+        ticks.append(threading.current_thread())
+        raise Interrupted
+
+    monkeypatch.setattr(nvrtc, "compile_cubin", slow)
+    cache = CubinCache(tmp_path)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            cache.get("device", "sm_80", DEFINES, leave)
+    assert ticks == [threading.current_thread()] * 2
+    go_on.set()
+    assert cache.get("device", "sm_80", DEFINES).seconds > 0
+    assert len(threads) == 1, "compiled twice"
+    assert threads[0] is not threading.current_thread()
+
+
+def test_that_what_does_not_compile_is_told_to_each_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cubins, "source_of", lambda stem: "int x = y;")
+    cache = CubinCache(tmp_path)
+    for _ in range(2):
+        with pytest.raises(nvrtc.CompileError, match="does not compile") as caught:
+            cache.get("device", "sm_80", DEFINES)
+        assert "error" in caught.value.log
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_that_a_folder_that_can_not_be_made_only_means_that_nothing_is_kept(

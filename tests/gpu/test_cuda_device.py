@@ -84,6 +84,39 @@ def test_that_a_measurement_has_its_spread_and_provenance(device: Any, name: str
     assert {"kernel", "nvrtc", "timing", "driver"} <= set(point.provenance)
 
 
+@pytest.mark.parametrize(("name", "n"), [("softmax_tiled", 512), ("softmax_tiled", 32768), ("softmax_naive", 1024)])
+def test_that_nothing_is_compiled_or_allocated_inside_a_timing(
+    device: Any, monkeypatch: pytest.MonkeyPatch, name: str, n: int
+) -> None:
+    """A short call is a graph, a long one is launched each time: neither asks for a kernel that is not there, nor for memory."""
+    from attnscope_engine.devices.cuda_timing import PeakCounter
+
+    call = device.prepare(Measure(Workload(seq_len=n, num_heads=16, num_kv_heads=16, head_dim=128), Choice(name)))
+    monkeypatch.setattr(device._cache, "get", lambda *_: pytest.fail("asked for a cubin"))
+    with PeakCounter(device.cupy) as counter:
+        times = [call.time_once(no_tick) for _ in range(3)]
+    print(f"{name} n {n}: {min(times) * 1e3:.3f} ms, {call.provenance()}")
+    assert counter.peak == 0
+    call.close()
+
+
+def test_that_products_are_those_of_numpy(device: Any) -> None:
+    """Ragged, strided, transposed, more matrices than a grid has blocks; into memory full of NaN, which is not read."""
+    rng = np.random.default_rng(0)
+    for count, rows, inner, columns in ((3, 17, 24, 33), (1, 1, 8, 1), (70_000, 2, 8, 3)):
+        left = rng.standard_normal((count, rows, inner), np.float32)
+        right = rng.standard_normal((count, columns, inner), np.float32)
+        with device.stream:
+            wide = device.upload(np.full((count, rows, columns + 7), np.nan, np.float32), "fp32")
+            out = wide[:, :, :columns]
+            device.multiply(device.upload(left, "fp32"), device.upload(right, "fp32"), out, "fp32", 0.5, True)
+            got = wide.get()
+            device.multiply(out, device.upload(right, "fp32"), device.upload(np.zeros_like(left), "fp32"), "fp32", 1.0, False)
+            device.stream.synchronize()
+        assert np.abs(got[:, :, :columns] - 0.5 * left @ right.swapaxes(1, 2)).max() < 1e-5
+        assert np.isnan(got[:, :, columns:]).all()
+
+
 def test_that_the_rest_of_the_card_is_free_after_close(device: Any, free_bytes: int) -> None:
     call = device.prepare(Measure(Workload(seq_len=8192), Choice("softmax_naive")))
     assert device.vitals().free_bytes < free_bytes - (3 << 30)

@@ -33,9 +33,9 @@ class FakeDevice:
         tick()
         return Ceilings(self.facts.key, {"fp32": 1e9, "bf16": 1e9, "fp16": 1e9}, 1e9, 1e9, 1e-6, time.time())
 
-    def prepare(self, job: Measure) -> FakeCall:
+    def prepare(self, job: Measure, tick: Tick) -> FakeCall:
         self.calls.append(f"prepare {job.workload.seq_len}")
-        self.on_prepare(job, lambda: None)
+        self.on_prepare(job, tick)
         return FakeCall(self, job)
 
 

@@ -6,7 +6,9 @@ import argparse
 import subprocess
 import sys
 
-BENCHES = {"cpu": "attnscope_engine.bench_cpu", "window": "attnscope.bench_window"}
+from attnscope.cli.shape import UsageError
+
+BENCHES = {"cpu": "attnscope_engine.bench_cpu", "exact": "attnscope_engine.bench_exact", "window": "attnscope.bench_window"}
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -14,11 +16,21 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "name",
         choices=tuple(BENCHES),
-        help="cpu: Flash on the processor against torch's scaled_dot_product_attention; window: start and slider",
+        help="cpu: Flash on the processor against torch's scaled_dot_product_attention; exact: our attention on an NVIDIA GPU "
+        "against cuDNN, torch, FlexAttention and flash-attn; window: start and slider",
     )
+    parser.add_argument("--json", metavar="FILE", help="exact: write everything measured, with provenance")
+    parser.add_argument("--quick", action="store_true", help="exact: about a minute, a few cells of each kind")
+    parser.add_argument("--groups", metavar="NAMES", help="exact: only these kinds of cells, such as grid,window")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """In a process of its own: this one imports neither torch nor cupy."""
-    return subprocess.run([sys.executable, "-m", BENCHES[arguments.name]], check=False).returncode
+    words = ["--quick"] if arguments.quick else []
+    for name in ("json", "groups"):
+        if getattr(arguments, name) is not None:
+            words += [f"--{name}", getattr(arguments, name)]
+    if words and arguments.name != "exact":
+        raise UsageError(f"Option {words[0]} is of bench exact, not of bench {arguments.name}. See attnscope bench --help.")
+    return subprocess.run([sys.executable, "-m", BENCHES[arguments.name], *words], check=False).returncode

@@ -56,7 +56,7 @@ class Tiling:
         }
 
 
-def tiling(title: str, head_dim: int, dtype: Dtype, *, widest: int = 256, least_block_k: int = 16) -> Tiling:
+def tiling(title: str, head_dim: int, dtype: Dtype, *, widest: int = 256) -> Tiling:
     """Tiles that fit the 64 KiB of shared memory of every card since 2018, and the registers of a thread.
 
     Raises:
@@ -78,7 +78,7 @@ def tiling(title: str, head_dim: int, dtype: Dtype, *, widest: int = 256, least_
         block_k = 32
     else:
         block_k = 64
-    return Tiling(dtype, width, block_q, max(block_k, least_block_k))
+    return Tiling(dtype, width, block_q, block_k)
 
 
 def blocks(count: int, size: int) -> int:

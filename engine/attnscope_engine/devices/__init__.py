@@ -56,6 +56,9 @@ class Device(Protocol):
 
     def calibrate(self, tick: Tick) -> Ceilings: ...
 
-    def prepare(self, job: Measure) -> Prepared:
-        """Raises: Unsupported (a setting this device can not run), DeviceFault."""
+    def prepare(self, job: Measure, tick: Tick) -> Prepared:
+        """`tick` is called where this takes long.
+
+        Raises: Unsupported (a setting this device can not run), Interrupted (from `tick`), DeviceFault.
+        """
         ...

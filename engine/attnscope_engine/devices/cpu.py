@@ -80,7 +80,7 @@ class CpuDevice:
             library.set_num_threads(threads())
         return library
 
-    def prepare(self, job: Measure) -> CpuPrepared:
+    def prepare(self, job: Measure, tick: Tick = lambda: None) -> CpuPrepared:  # noqa: ARG002 making inputs takes no time
         """Raises: Unsupported, DeviceFault, ValueError for a choice that does not exist."""
         if job.workload.dtype not in self.facts.dtypes:
             raise Unsupported(f"{self._library} has no {job.workload.dtype}: choose {' or '.join(self.facts.dtypes)}")

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 import platformdirs
 
 from attnscope_engine.devices import nvrtc
+from attnscope_engine.variant import Tick
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ DEVICE = "device"
 """The one kernel file that belongs to no variant: inputs and ceilings."""
 
 DIGEST_BYTES = 32
+
+TICK_EVERY_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +96,45 @@ class CubinCache:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or platformdirs.user_cache_path("attnscope") / "cubins"
         self._memory: dict[str, Cubin] = {}
+        self._compiling: dict[str, Future[Cubin]] = {}
         self._lock = threading.Lock()
         self._warned = False
 
-    def get(self, stem: str, arch: str, defines: Mapping[str, int]) -> Cubin:
-        """Raises: CompileError, NvrtcMissing."""
+    def get(self, stem: str, arch: str, defines: Mapping[str, int], tick: Tick = lambda: None) -> Cubin:
+        """From memory, else from the disk, else compiled: in the background, while `tick` is called here.
+
+        A tick that raises leaves the compiler at work: whoever asks next gets what it made.
+
+        Raises: CompileError, NvrtcMissing, Interrupted (from `tick`).
+        """
         source, options = source_of(stem), flags(defines)
         key = key_of(source, arch, options)
         with self._lock:
             if key in self._memory:
                 return self._memory[key]
-        found = self._read(key)
-        cubin = found if found is not None else self._compile(key, source, f"{stem}.cu", arch, options)
+            if key not in self._compiling:
+                self._compiling[key] = Future()
+                work = (self._compiling[key], key, source, f"{stem}.cu", arch, options)
+                threading.Thread(target=self._fill, args=work, name=f"compiles {stem}", daemon=True).start()
+            future = self._compiling[key]
+        while not wait((future,), TICK_EVERY_S).done:
+            tick()
+        return future.result()
+
+    def _fill(self, future: Future[Cubin], key: str, source: str, name: str, arch: str, options: tuple[str, ...]) -> None:
+        """The future ends with the cubin, or with what the compiler said; a failure is tried again by who asks again."""
+        try:
+            found = self._read(key)
+            cubin = found if found is not None else self._compile(key, source, name, arch, options)
+        except BaseException as error:  # noqa: BLE001 it is raised where the cubin was asked for
+            with self._lock:
+                del self._compiling[key]
+            future.set_exception(error)
+            return
         with self._lock:
-            return self._memory.setdefault(key, cubin)
+            self._memory[key] = cubin
+            del self._compiling[key]
+        future.set_result(cubin)
 
     def _compile(self, key: str, source: str, name: str, arch: str, options: tuple[str, ...]) -> Cubin:
         start = time.monotonic()

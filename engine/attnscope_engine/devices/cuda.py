@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from attnscope_engine import catalogue, numerics
 from attnscope_engine.cuda import DTYPE_CODE, STORED
 from attnscope_engine.devices import cubins, cuda_faults, nvrtc
 from attnscope_engine.devices.cuda_launch import Kernel
+from attnscope_engine.devices.cuda_products import Cublas
 from attnscope_engine.protocol import Ceilings, DeviceFacts, Dtype, Measure, Vitals, Workload
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant
 
@@ -63,16 +65,23 @@ class Scratch:
 class CudaDevice:
     """One GPU: `Device` of the package, and what `Variant.launch` asks for.
 
+    With `portable` it takes only kernels that run on every card: what a benchmark compares the card's own with.
+
     Raises:
         DeviceFault: the driver, the card or NVRTC does not answer.
     """
 
-    def __init__(self, cache: cubins.CubinCache | None = None) -> None:
+    def __init__(self, cache: cubins.CubinCache | None = None, *, portable: bool = False) -> None:
+        self.portable = portable
         self.cupy = _import_cupy()
         self._cache = cache or cubins.CubinCache()
         self._kernels: dict[tuple[str, str, tuple[str, ...]], Kernel] = {}
         self._modules: dict[str, Any] = {}
         self._scratch = Scratch()
+        self._tick: Tick = lambda: None
+        self._cublas: Cublas | None = None
+        self.multiplied = False
+        """Whether the last call used cuBLAS."""
         self._nvml: Any = None
         self.guarded(self._open)
 
@@ -124,18 +133,36 @@ class CudaDevice:
         except pynvml.NVMLError:
             return 0
 
+    def throttle_reasons(self) -> int:
+        """NVML's bits of why the clock is lower than it could be (`nvmlClocksEventReason…`), 0 for none or unknown."""
+        if self._nvml is None:
+            return 0
+        import pynvml
+
+        try:
+            return int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._nvml))
+        except pynvml.NVMLError:
+            return 0
+
     def calibrate(self, tick: Tick) -> Ceilings:
         """Ceilings of this card. Raises: Interrupted, DeviceFault."""
         from attnscope_engine.devices.cuda_ceilings import ceilings
 
         return self.guarded(lambda: ceilings(self, tick))
 
-    def prepare(self, job: Measure) -> Any:
-        """A call that is compiled, warm and on the device. Raises: Unsupported, DeviceFault."""
+    def prepare(self, job: Measure, tick: Tick = lambda: None) -> Any:
+        """A call that is compiled, warm and on the device; `tick` is called while the compiler is at work.
+
+        Raises: Unsupported, Interrupted (from `tick`), DeviceFault.
+        """
         from attnscope_engine.devices.cuda_timing import PreparedCall
 
         self.check(job.workload)
-        return self.guarded(lambda: PreparedCall(self, job))
+        self._tick = tick
+        try:
+            return self.guarded(lambda: PreparedCall(self, job))
+        finally:
+            self._tick = lambda: None
 
     def run(
         self, variant: Variant, q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: Params
@@ -171,7 +198,8 @@ class CudaDevice:
         """A kernel of `<stem>.cu`, compiled for these constants; from memory when it was before. Raises: CompileError."""
         name = (stem, entry, cubins.flags(defines))
         if name not in self._kernels:
-            cubin = self._cache.get(stem, cubins.architecture(self.capability, cubins.source_of(stem)), defines)
+            arch = cubins.architecture(self.capability, cubins.source_of(stem))
+            cubin = self._cache.get(stem, arch, defines, self._tick)
             if cubin.key not in self._modules:
                 module = self.cupy.cuda.function.Module()
                 module.load(cubin.code)
@@ -191,16 +219,34 @@ class CudaDevice:
         """A workspace of the call that is being launched."""
         return self._scratch.take(shape, dtype, self.cupy.empty)
 
+    def multiply(self, left: Any, right: Any, out: Any, dtype: Dtype, scale: float, transposed: bool) -> None:
+        """Scale · left · right into `out`, as `Cublas.multiply` says. Raises: Unsupported (not installed), DeviceFault."""
+        self.multiplied = True
+        self.cublas.multiply(left, right, out, dtype, scale, transposed)
+
+    @property
+    def cublas(self) -> Cublas:
+        """Made when first asked for. Raises: Unsupported, DeviceFault."""
+        if self._cublas is None:
+            self._cublas = Cublas(self.cupy, self.capability)
+        return self._cublas
+
     # ---------------------------------------------------------------- for the neighbours
 
     def call(
         self, variant: Variant, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params, scratch: Scratch
     ) -> None:
         """Launches once with the workspaces of `scratch`, on the current stream."""
-        scratch.restart()
-        self._scratch = scratch
-        try:
+        with self.holding(scratch):
             variant.launch(self, q, k, v, out, workload, params)
+
+    @contextmanager
+    def holding(self, scratch: Scratch) -> Iterator[None]:
+        """Workspaces asked for inside are those of `scratch`, from its first on."""
+        scratch.restart()
+        self._scratch, self.multiplied = scratch, False
+        try:
+            yield
         finally:
             self._scratch = Scratch()
 

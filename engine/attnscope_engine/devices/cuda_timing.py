@@ -82,6 +82,7 @@ class PreparedCall:
                 self._sets.append(self._make_set(job.seed))
                 self._call(0)
                 device.stream.synchronize()
+            self._products = f"cuBLAS {device.cublas.version}" if device.multiplied else ""
             self._peak = counter.peak
             once = min(self._timed(), self._timed())
             if once <= LONG_CALL_S:
@@ -164,6 +165,7 @@ class PreparedCall:
             "arch": facts.arch,
             "nvrtc": nvrtc.version(),
             "kernel": self._device.kernel_key(self._variant.name),
+            **({"products": self._products} if self._products else {}),
             "timing": f"{timing}, {len(self._sets)} sets of inputs",
             "memory": "bytes asked of CuPy's allocator",
             "seed": str(self._job.seed),

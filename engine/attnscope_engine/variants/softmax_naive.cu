@@ -1,88 +1,71 @@
-// What: softmax attention as it is written down, in three passes over n×n arrays: scores in fp32, weights in the dtype, weights · v.
-// Grid → work: scores: x tiles of BLOCK_Q × BLOCK_K; weights: x blocks of 8 rows; out: x blocks of BLOCK_Q rows; y heads, z batch.
-// Block → work: scores and out 2·BLOCK_Q threads, 16 rows a warp; weights 256 threads, a row a warp.
-// Shared memory: scores (BLOCK_Q + BLOCK_K) · WIDTH · bytes of an element; out (BLOCK_Q · BLOCK_K + BLOCK_K · WIDTH) · the same.
-// Numerics: tensor cores (fp32 as 3×TF32), fp32 accumulation, maximum subtracted, weights rounded to the dtype as it is stored.
-// Limits: head_dim ≤ 256 and a multiple of 8; rows of the n×n arrays are `stride` apart, the keys rounded up to a multiple of 8.
+// What: the middle one of the three steps of softmax attention as it is written down: fp32 scores to weights in the dtype, row by row.
+// Grid → work: x a row each; y heads, z batch.
+// Block → work: 256 threads, one row, twice: its maximum and sum, then its weights.
+// Shared memory: 64 bytes: maximum and sum of each warp.
+// Numerics: fp32, running maximum, exponentials to base two, weights rounded to the dtype as they are stored.
+// Limits: any size; rows of both arrays are `stride` elements apart, a multiple of 8; the two products are cuBLAS's.
 #include "tiles.cuh"
 
 typedef Element<DTYPE>::Stored Stored;
-constexpr int STEP = Element<DTYPE>::STEP, THREADS = 2 * BLOCK_Q;
+constexpr int THREADS = 256, WARPS = THREADS / 32, PART = 4;  // scores that a thread reads at once
 
-// Keys that a query sees: what lies past them is neither computed nor read.
-__device__ __forceinline__ int visible_keys(int row, int queries, int keys) {
-  return CAUSAL ? max(0, min(row + keys - queries + 1, keys)) : keys;
-}
-__device__ __forceinline__ i64 matrix() { return (i64)blockIdx.z * gridDim.y + blockIdx.y; }
+// Maximum and sum of exponentials below it, both of some of a row's scores, in powers of two.
+struct Running {
+  float top, sum;
+  // With those of other scores. Where both saw nothing the maximum is −∞, and there is no difference to take.
+  __device__ __forceinline__ void add(float other_top, float other_sum) {
+    const float higher = fmaxf(top, other_top);
+    if (higher == NEG_INF) return;
+    sum = sum * exp2_fast(top - higher) + other_sum * exp2_fast(other_top - higher);
+    top = higher;
+  }
+};
 
-extern "C" __global__ void __launch_bounds__(THREADS) softmax_naive_scores(
-    const Stored* __restrict__ q, const Stored* __restrict__ k, float* __restrict__ scores, int queries, int keys, int width,
-    int heads_per_key_head, int stride, float scale) {
-  SHARED_MEMORY(memory);
-  const Tile<DTYPE, WIDTH> rows = {memory}, columns = {memory + BLOCK_Q * rows.ROW_BYTES};
-  const int key_tiles = (keys + BLOCK_K - 1) / BLOCK_K;
-  const int first_row = blockIdx.x / key_tiles * BLOCK_Q, first_key = blockIdx.x % key_tiles * BLOCK_K;
-  if (first_key >= visible_keys(min(first_row + BLOCK_Q, queries) - 1, queries, keys)) return;
-
-  rows.load<BLOCK_Q, THREADS>(q + matrix() * queries * width, first_row, queries, width, width);
-  columns.load<BLOCK_K, THREADS>(k + matrix() / heads_per_key_head * keys * width, first_key, keys, width, width);
-  wait_for_copies();
-  __syncthreads();
-  float products[BLOCK_K / 8][4];
-  multiply_rows<DTYPE, WIDTH, BLOCK_K>(products, rows, 16 * warp(), columns);
-  float* tile = scores + matrix() * queries * stride + first_key;
-  store_rows<FP32, BLOCK_K>(tile, products, first_row + 16 * warp(), queries, stride - first_key, stride, scale, scale);
-}
-
-extern "C" __global__ void __launch_bounds__(256) softmax_naive_weights(
-    const float* __restrict__ scores, Stored* __restrict__ weights, int queries, int keys, int stride) {
+// Queries are cut into strips of `strip` rows; of each only the keys that its last row sees were multiplied, and will be.
+// The weights of the rest of these keys are 0: a row that sees no key gets as many zeros as its strip has keys, at least one.
+extern "C" __global__ void __launch_bounds__(THREADS) softmax_naive(
+    const float* __restrict__ scores, Stored* __restrict__ weights, int queries, int keys, int stride, int strip) {
   constexpr float LOG2_E = 1.4426950408889634f;
-  const int row = blockIdx.x * 8 + warp();
-  if (row >= queries) return;
-  scores += (matrix() * queries + row) * stride;
-  weights += (matrix() * queries + row) * stride;
-  const int visible = visible_keys(row, queries, keys);
+  __shared__ float tops[WARPS], sums[WARPS];
+  const int row = blockIdx.x;
+  const i64 place = (((i64)blockIdx.z * gridDim.y + blockIdx.y) * queries + row) * stride;
+  scores += place;
+  weights += place;
+  const int last = min(row / strip * strip + strip, queries) - 1;
+  const int visible = CAUSAL ? max(0, min(row + keys - queries + 1, keys)) : keys;
+  const int end = CAUSAL ? max(1, min(last + keys - queries + 1, keys)) : keys;
 
-  float top = NEG_INF, sum = 0.f;
-  for (int j = lane(); j < visible; j += 32) top = fmaxf(top, scores[j]);
-  for (int step = 16; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, step));
-  for (int j = lane(); j < visible; j += 32) sum += exp2_fast((scores[j] - top) * LOG2_E);
-  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
-  const float factor = 1.f / sum;
-
-  // The last pass reads whole tiles: zeros up to the end of the last one that this row's block reads.
-  const int last_row = min(row / BLOCK_Q * BLOCK_Q + BLOCK_Q, queries) - 1;
-  const int end = min(stride, (visible_keys(last_row, queries, keys) + BLOCK_K - 1) / BLOCK_K * BLOCK_K);
-  for (int j = 2 * lane(); j < end; j += 64) {
-    const float even = j < visible ? exp2_fast((scores[j] - top) * LOG2_E) * factor : 0.f;
-    const float odd = j + 1 < visible ? exp2_fast((scores[j + 1] - top) * LOG2_E) * factor : 0.f;
-    store_pair<DTYPE>(weights + j, even, odd);
+  Running mine = {NEG_INF, 0.f};
+  for (int j = PART * threadIdx.x; j < visible; j += PART * THREADS) {
+    const float4 x = *(const float4*)(scores + j);
+    const float s[PART] = {x.x * LOG2_E, j + 1 < visible ? x.y * LOG2_E : NEG_INF, j + 2 < visible ? x.z * LOG2_E : NEG_INF,
+                           j + 3 < visible ? x.w * LOG2_E : NEG_INF};
+    const float top = fmaxf(fmaxf(s[0], s[1]), fmaxf(s[2], s[3]));
+    if (top == NEG_INF) continue;
+    mine.add(top, exp2_fast(s[0] - top) + exp2_fast(s[1] - top) + exp2_fast(s[2] - top) + exp2_fast(s[3] - top));
   }
-}
+  for (int step = 16; step > 0; step /= 2) mine.add(__shfl_xor_sync(~0u, mine.top, step), __shfl_xor_sync(~0u, mine.sum, step));
+  if (lane() == 0) {
+    tops[warp()] = mine.top;
+    sums[warp()] = mine.sum;
+  }
+  __syncthreads();
+  Running all = {tops[0], sums[0]};
+  for (int i = 1; i < WARPS; ++i) all.add(tops[i], sums[i]);  // in the same order in every thread
+  const float factor = 1.f / all.sum;
 
-extern "C" __global__ void __launch_bounds__(THREADS) softmax_naive_out(
-    const Stored* __restrict__ weights, const Stored* __restrict__ v, Stored* __restrict__ out, int queries, int keys, int width,
-    int heads_per_key_head, int stride) {
-  SHARED_MEMORY(memory);
-  const Tile<DTYPE, BLOCK_K> rows = {memory};
-  const Tile<DTYPE, WIDTH> values = {memory + BLOCK_Q * rows.ROW_BYTES};
-  const int first_row = (gridDim.x - 1 - blockIdx.x) * BLOCK_Q;
-  const int end = visible_keys(min(first_row + BLOCK_Q, queries) - 1, queries, keys);
-  weights += matrix() * queries * stride;
-  v += matrix() / heads_per_key_head * keys * width;
-
-  float sums[WIDTH / 8][4] = {};
-#pragma unroll 1
-  for (int key0 = 0; key0 < end; key0 += BLOCK_K) {
-    rows.load<BLOCK_Q, THREADS>(weights + key0, first_row, queries, min(BLOCK_K, stride - key0), stride);
-    values.load<BLOCK_K, THREADS>(v, key0, keys, width, width);
-    wait_for_copies();
-    __syncthreads();
-    u32 a[BLOCK_K / STEP][4];
+  for (int j = PART * threadIdx.x; j < end; j += PART * THREADS) {
+    float w[PART] = {};
+    if (j < visible) {
+      const float4 x = *(const float4*)(scores + j);
+      const float s[PART] = {x.x, x.y, x.z, x.w};
 #pragma unroll
-    for (int step = 0; step < BLOCK_K / STEP; ++step) rows.left(a[step], 16 * warp(), step);
-    add_product<DTYPE, WIDTH, BLOCK_K, STORED>(sums, a, values, 1.f, 1.f);
-    __syncthreads();
+      for (int i = 0; i < PART; ++i)
+        if (j + i < visible) w[i] = exp2_fast(s[i] * LOG2_E - all.top) * factor;
+    }
+    if constexpr (DTYPE == FP32)
+      *(float4*)(weights + j) = make_float4(w[0], w[1], w[2], w[3]);
+    else
+      *(uint2*)(weights + j) = make_uint2(pack<DTYPE == FP32 ? FP16 : DTYPE>(w[0], w[1]), pack<DTYPE == FP32 ? FP16 : DTYPE>(w[2], w[3]));
   }
-  store_rows<DTYPE, WIDTH>(out + matrix() * queries * width, sums, first_row + 16 * warp(), queries, width, width, 1.f, 1.f);
 }

@@ -5,7 +5,8 @@ Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1, arXiv 1706.0376
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,13 @@ from attnscope_engine.variant import Params, Tick, Variant
 
 BLOCK_ROWS = 128
 """Query rows of one step on the processor: few enough to stop between, enough for a full matrix product."""
+
+MOST_STRIPS, LEAST_STRIP = 16, 512
+"""A causal call on a GPU is cut into so many strips of queries at most, of so many rows at least: a product multiplies whole
+rectangles, and what lies past a strip's last key is not computed. 16 strips compute a sixteenth too much."""
+
+THREADS = 256
+"""Of a row, as in `softmax_naive.cu`."""
 
 Blocks = list[tuple[slice, int]]
 
@@ -33,10 +41,12 @@ def cost(workload: Workload, params: Params, on: DeviceKind) -> Cost:
     heads, n, item = w.batch * w.num_heads, w.seq_len, w.item_bytes
     pairs = heads * w.pairs
     query, keys = heads * n * w.head_dim, w.batch * w.num_kv_heads * n * w.head_dim
+    cut = len(strips(n, n, w.causal))
+    calls = 1 if cut == 1 else cut * (w.num_heads // w.num_kv_heads)
     steps = (
-        Step("scores", 2 * pairs * w.head_dim, 0, (query + keys) * item + pairs * 4),
+        Step("scores", 2 * pairs * w.head_dim, 0, (query + keys) * item + pairs * 4, calls),
         Step("softmax", 0, pairs, pairs * (4 + item)),
-        Step("weights × v", 2 * pairs * w.head_dim, 0, (query + keys) * item + pairs * item),
+        Step("weights × v", 2 * pairs * w.head_dim, 0, (query + keys) * item + pairs * item, calls),
     )
     row = cuda.aligned(n) if on == "cuda" else n  # a GPU reads rows 16 bytes at a time
     held = [
@@ -119,33 +129,53 @@ def _fp32(x: Any, xp: Any) -> Any:
     return x.to(xp.float32) if xp.__name__ == "torch" else x.astype(xp.float32, copy=False)
 
 
+def strips(n: int, m: int, causal: bool) -> list[tuple[int, int, int]]:
+    """First and end of the queries of each strip, and how many keys its last query sees (1 where it sees none)."""
+    rows = max(LEAST_STRIP, cuda.aligned(cuda.blocks(n, MOST_STRIPS))) if causal else n
+    ends = [(first, min(first + rows, n)) for first in range(0, n, rows)]
+    return [(first, end, max(1, min(end + m - n, m)) if causal else m) for first, end in ends]
+
+
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params) -> None:
-    """Three kernels with the n×n arrays between them, rows padded to 16 bytes."""
+    """The three steps, with the n×n arrays between them."""
+    for _, step in steps(device, q, k, v, out, workload):
+        step()
+
+
+def steps(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload) -> list[tuple[str, Callable[[], None]]]:
+    """Name and call of each step, as `cost` names them; each can be repeated by itself once those before it have run."""
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    tiles = cuda.tiling("Naive", head_dim, workload.dtype, least_block_k=32)
-    stride = cuda.aligned(keys)
-    scores = device.empty((batch, heads, queries, stride), "float32")
-    mapped = device.empty((batch, heads, queries, stride), cuda.STORED[workload.dtype])
-    scale = np.float32(head_dim**-0.5)
-    n, m, d, group, row = (np.int32(size) for size in (queries, keys, head_dim, heads // kv_heads, stride))
+    cuda.tiling("Naive", head_dim, workload.dtype)  # rows of 16 bytes, as everywhere
+    scores = device.empty((batch, heads, queries, cuda.aligned(keys)), "float32")
+    mapped = device.empty(scores.shape, cuda.STORED[workload.dtype])
+    cut = strips(queries, keys, workload.causal)
+    defines = {"DTYPE": cuda.DTYPE_CODE[workload.dtype], "CAUSAL": int(workload.causal)}
+    kernel = device.kernel("softmax_naive", "softmax_naive", defines)
+    sizes = tuple(np.int32(size) for size in (queries, keys, scores.shape[3], cut[0][1]))
 
-    def run(entry: str, count: int, threads: int, arguments: tuple[Any, ...], shared_bytes: int) -> None:
-        kernel = device.kernel("softmax_naive", entry, tiles.defines(workload.causal))
-        kernel((count, heads, batch), threads, arguments, shared_bytes)
+    # Query heads that read one key head lie one behind the other: uncut they are one tall matrix.
+    groups, per_group = batch * kv_heads, 1 if len(cut) == 1 else heads // kv_heads
+    tall = [x.reshape(groups, per_group, -1, x.shape[3]) for x in (q, scores, mapped, out)]
+    k, v = (x.reshape(groups, keys, head_dim) for x in (k, v))
 
-    row_blocks = cuda.blocks(queries, tiles.block_q)
-    shared = tiles.shared_bytes(tiles.block_q + tiles.block_k)
-    run(
-        "softmax_naive_scores",
-        row_blocks * cuda.blocks(keys, tiles.block_k),
-        tiles.threads,
-        (q, k, scores, n, m, d, group, row, scale),
-        shared,
-    )
-    run("softmax_naive_weights", cuda.blocks(queries, 8), 256, (scores, mapped, n, m, row), 0)
-    shared = tiles.shared_bytes(tiles.block_q, tiles.block_k) + tiles.shared_bytes(tiles.block_k)
-    run("softmax_naive_out", row_blocks, tiles.threads, (mapped, v, out, n, m, d, group, row), shared)
+    def rows_of(x: Any, head: int, strip: tuple[int, int, int]) -> Any:
+        return x[:, head] if len(cut) == 1 else x[:, head, strip[0] : strip[1]]
+
+    def multiply_keys() -> None:
+        for strip in cut:
+            for head in range(per_group):
+                left, into = (rows_of(x, head, strip) for x in tall[:2])
+                device.multiply(left, k[:, : strip[2]], into[:, :, : strip[2]], workload.dtype, head_dim**-0.5, True)
+
+    def multiply_values() -> None:
+        for strip in cut:
+            for head in range(per_group):
+                left, into = (rows_of(x, head, strip) for x in tall[2:])
+                device.multiply(left[:, :, : strip[2]], v[:, : strip[2]], into, workload.dtype, 1.0, False)
+
+    soften = partial(kernel, (queries, heads, batch), THREADS, (scores, mapped, *sizes))
+    return [("scores", multiply_keys), ("softmax", soften), ("weights × v", multiply_values)]
 
 
 def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any]) -> NDArray[Any]:
