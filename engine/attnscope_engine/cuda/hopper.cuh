@@ -40,10 +40,6 @@ __device__ __forceinline__ void copy_box(u32 destination, const TensorMap& map, 
   asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
                    destination), "l"(&map), "r"(barrier), "r"(column), "r"(row), "r"(matrix) : "memory");
 }
-__device__ __forceinline__ void fetch_box(const TensorMap& map, int column, int row, int matrix) {  // into the cache only
-  asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global [%0, {%1, %2, %3}];" ::"l"(&map), "r"(column), "r"(row), "r"(matrix)
-               : "memory");
-}
 
 // ---- products in the background, of a warpgroup.
 __device__ __forceinline__ void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }

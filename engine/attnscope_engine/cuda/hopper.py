@@ -81,12 +81,15 @@ def fits(capability: tuple[int, int], dtype: Dtype, queries: int, heads: int) ->
     return capability == CAPABILITY and dtype != "fp32" and cuda.blocks(queries, ROWS) * heads < MOST_BLOCKS
 
 
-def plan(head_dim: int, causal: bool) -> Plan:
-    """The fastest that was measured, for each width."""
+def plan(head_dim: int, keys: int, causal: bool, restricted: bool) -> Plan:
+    """The fastest that was measured, for each width; `restricted`: a query sees part of the keys, as of a window."""
     width = next(width for width in cuda.WIDTHS if width >= head_dim)
     if width <= 64:
-        return Plan(width, 128, 3, 2, take_turns=False, longest_first=causal)
-    block_k = {96: 144, 128: 128 if causal else 176, 192: 112, 256: 80}[width]
+        return Plan(width, 128, 3, 2, take_turns=False, longest_first=True)
+    if width == 96:
+        return Plan(width, 96, 3, 2, take_turns=False, longest_first=causal)
+    wide = min(160, 176, key=lambda size: cuda.blocks(keys, size) * size)  # fewest keys past the end
+    block_k = {128: 128 if causal or restricted else wide, 192: 112, 256: 80}[width]
     return Plan(width, block_k, 2, 2, take_turns=True, longest_first=causal)
 
 
@@ -110,7 +113,7 @@ def attend(device: Any, stem: str, tensors: tuple[Any, Any, Any, Any], workload:
     q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    cut = plan(head_dim, workload.causal)
+    cut = plan(head_dim, keys, workload.causal, bool(extra))
     lse = device.empty((batch, heads, queries), "float32")
     kernel = device.kernel(stem, f"{stem}_on_hopper", cut.defines(workload.dtype, workload.causal))
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]

@@ -6,7 +6,7 @@
 // One step of a warpgroup is one batch of products: out += weights · values of the previous tile, and the scores of this one; its
 // exponentials then run beside the other warpgroups' products. The last step of a block of queries holds the first of the next.
 // Optimistic maximum: exponentials are taken against a reference that some score of the row had, and only when the sum of a
-// thread passes 2^10 are they taken again against the new maximum and everything before rescaled. The reference cancels in
+// thread passes MOST are they taken again against the new maximum and everything before rescaled. The reference cancels in
 // out = Σ w·v / Σ w and in LSE = reference + log Σ w, so the result is exact for any input.
 // `Visible` says which keys a query sees, as in `softmax_tiles.cuh`.
 // Constants: DTYPE (16-bit), WIDTH (head_dim rounded up to a multiple of 32), BLOCK_K, WARPGROUPS, STAGES, TAKE_TURNS, LONGEST_FIRST.
@@ -17,8 +17,10 @@ constexpr int WORKERS = 128 * WARPGROUPS, THREADS = WORKERS + 128;
 constexpr int SCORES = BLOCK_K / 2, SUMS = WIDTH / 2;  // accumulators of a thread
 constexpr u32 QUERY_PANEL = ROWS * 128, QUERY_BYTES = PANELS * QUERY_PANEL;
 constexpr u32 KEY_PANEL = BLOCK_K * 128, TILE_BYTES = PANELS * KEY_PANEL;
-constexpr float MOST = 1024.f;    // sum of a thread's weights in one tile, above which they are taken again
-constexpr float STEADY = 2.f;     // growth of a maximum (log2) after which the next tile is expected to pass MOST too
+// Sum of a thread's weights in one tile, above which they are taken again. A weight must stay a number of its type, and its product
+// with a value a number of fp32; how far the reference lies below the maximum costs no digit.
+constexpr float MOST = DTYPE == FP16 ? 32768.f : 1.0995116e12f;  // 2^15, 2^40
+constexpr float STEADY = 2.f;  // growth of a maximum (log2) after which the next tile is expected to pass MOST too
 constexpr int REGISTERS_LEFT = WARPGROUPS == 3 ? 32 : 40, REGISTERS_TAKEN = WARPGROUPS == 3 ? 160 : 232;
 
 // Bytes in shared memory, in this order; tiles are aligned to 1024 for the swizzle.
@@ -67,9 +69,11 @@ __device__ __forceinline__ Work work_of(const Call& call, const Visible& visible
   const int inside = number - group * of_group, place = inside / heads;
   Work work;
   work.head = first_head + inside - place * heads;
-  work.first_row = (LONGEST_FIRST ? blocks - 1 - place : place) * BLOCK_Q;
-  work.end = tiles_below(visible.high(min(work.first_row + BLOCK_Q, call.queries) - 1));
-  work.first = min(visible.low(work.first_row) / BLOCK_K, work.end);
+  // Blocks are counted from the last row back, so that it is the first, which sees the least, that may be short: it then begins at
+  // a row below zero.
+  work.first_row = call.queries - (LONGEST_FIRST ? place + 1 : blocks - place) * BLOCK_Q;
+  work.end = tiles_below(visible.high(work.first_row + BLOCK_Q - 1));
+  work.first = min(visible.low(max(work.first_row, 0)) / BLOCK_K, work.end);
   work.sink_tiles = visible.sinks ? min(tiles_below(visible.sinks), work.first) : 0;
   return work;
 }
@@ -106,13 +110,6 @@ __device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_numbe
                  work.first_row + ROWS * group, work.head);
     }
   };
-  // There is room for one block's queries only: those of the next come as far as the cache.
-  const auto fetch_queries = [&](const Work& work) {
-#pragma unroll 1
-    for (int group = 0; group < WARPGROUPS; ++group)
-#pragma unroll
-      for (int panel = 0; panel < PANELS; ++panel) fetch_box(q, 64 * panel, work.first_row + ROWS * group, work.head);
-  };
 
 #pragma unroll 1
   for (int number = blockIdx.x; number < all; ++blocks) {
@@ -126,7 +123,6 @@ __device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_numbe
       bring(k, KEYS_AT, KEYS_FULL, KEYS_FREE, tile, key_head);
       if (i == 0) bring_queries(work);
       bring(v, VALUES_AT, VALUES_FULL, VALUES_FREE, tile, key_head);
-      if (i == 0 && number < all) fetch_queries(work_of(call, visible, number));
       tile = work.after(tile);
       ++tiles;
     }
@@ -220,16 +216,16 @@ __device__ __forceinline__ bool absorb_surely(u32 (&weights)[SCORES / 2], const 
       grew_much |= growth > STEADY;
     }
     rows.reference[half] = top[half];
+    rows.sum[half] = FIRST ? 0.f : rows.sum[half] * correction[half];
   }
-  weigh(weights, sum, scores, shift, scale);
-#pragma unroll
-  for (int half = 0; half < 2; ++half) rows.sum[half] = FIRST ? sum[half] : rows.sum[half] * correction[half] + sum[half];
-  if (FIRST) return true;
-  if (__any_sync(~0u, grew)) {
+  if (!FIRST && __any_sync(~0u, grew)) {
 #pragma unroll
     for (int i = 0; i < SUMS; ++i) sums[i] *= correction[(i >> 1) & 1];
   }
-  return !__any_sync(~0u, grew_much);
+  weigh(weights, sum, scores, shift, scale);
+  rows.sum[0] += sum[0];
+  rows.sum[1] += sum[1];
+  return FIRST || !__any_sync(~0u, grew_much);
 }
 
 __device__ __forceinline__ void multiply_scores(float (&scores)[SCORES], u32 queries, u32 keys) {
@@ -256,7 +252,7 @@ __device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS],
     sum += __shfl_xor_sync(~0u, sum, 2);
     const float factor = sum == 0.f ? 0.f : reciprocal(sum);
     const i64 place = (i64)head * call.queries + row + 8 * half;
-    const bool inside = row + 8 * half < call.queries;
+    const bool inside = row + 8 * half >= 0;
 #pragma unroll
     for (int group = 0; group < WIDTH / 32; ++group) {
       u32 packed[4];
@@ -345,9 +341,9 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
     if (valid) {
       work = work_of(call, visible, number);
       row = work.first_row + ROWS * group;
-      const int last = min(row + ROWS, call.queries) - 1, all_tiles = work.tiles();
-      before = uniform(row < call.queries ? work.end - tiles_below(visible.high(last)) : all_tiles);
-      behind = uniform(visible.sinks || row >= call.queries ? 0 : min(visible.low(row) / BLOCK_K, work.end) - work.first);
+      const int last = row + ROWS - 1, all_tiles = work.tiles();
+      before = uniform(last >= 0 ? work.end - tiles_below(visible.high(last)) : all_tiles);
+      behind = uniform(visible.sinks || last < 0 ? 0 : min(visible.low(max(row, 0)) / BLOCK_K, work.end) - work.first);
       left = all_tiles - before - behind;
       if (left <= 0) {
         before = all_tiles;
@@ -369,8 +365,9 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
       int tile = work.end - 1 - before;
       if (visible.sinks && tile < work.first) tile += work.sink_tiles - work.first;  // only sinks are seen
       const auto mask = [&] {
-        const int first_key = tile * BLOCK_K, low = visible.low(min(row + ROWS, call.queries) - 1);
-        const bool early = first_key < low && first_key + BLOCK_K > visible.sinks, late = first_key + BLOCK_K > visible.high(row);
+        const int first_key = tile * BLOCK_K;
+        const bool early = first_key < visible.low(row + ROWS - 1) && first_key + BLOCK_K > visible.sinks;
+        const bool late = first_key + BLOCK_K > visible.high(max(row, 0));
         if (early || late) mask_scores(scores, first_key, row + row_of_thread, visible, early, late);
       };
       wait_for(KEYS_FULL, tiles);

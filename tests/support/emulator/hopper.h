@@ -65,9 +65,6 @@ inline void copy_box(u32 destination, const TensorMap& map, u32 barrier, int col
   else
     copy();
 }
-inline void fetch_box(const TensorMap& map, int, int row, int matrix) {
-  if (row < 0 || matrix < 0 || (u64)matrix >= map.matrices) fail("a tile of no matrix is fetched");
-}
 inline bool land_some_copies() {
   const bool any = !copies.empty();
   while (!copies.empty() && dice() % 4 == 0) {
