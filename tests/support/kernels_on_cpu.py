@@ -37,7 +37,7 @@ extern "C" const char* run(int grid, int threads, unsigned shared, unsigned seed
   if (shared > SHARED_BYTES) return "too much shared memory";
   const TensorMap* maps[3] = {{(const TensorMap*)pointers[0], (const TensorMap*)pointers[1], (const TensorMap*)pointers[2]}};
   for (int block = 0; block < grid; ++block) {{
-    begin_hopper(seed + block);
+    begin_hopper(seed & 1, seed & 2);
     const auto kernel = [&] {{
       {entry}(*maps[0], *maps[1], *maps[2], (u16*)pointers[3], (float*)pointers[4], {ints}, scale{extra});
     }};
@@ -75,6 +75,9 @@ class HopperOnCpu:
     builds: Path
     multiprocessors: int = 2
     seed: int = 0
+    """Order of the threads; its first bit: copies are late, its second: products are early."""
+    planted: tuple[str, str] | None = None
+    """A bug: what to write for which text of the kernel."""
     capability: tuple[int, int] = (9, 0)
     workspaces: list[np.ndarray[Any, Any]] = field(default_factory=list)
 
@@ -121,8 +124,12 @@ class HopperOnCpu:
 
         ints = ", ".join(f"ints[{i}]" for i in range(SHAPE_INTS))
         extra = "".join(f", ints[{SHAPE_INTS + i}]" for i in range(extras))
-        text = cubins.source_of(stem, read) + CALL.format(entry=entry, ints=ints, extra=extra)
-        flags = [*cubins.flags(defines), "-O2", "-std=c++17", "-w", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-ffp-contract=off"]
+        text = cubins.source_of(stem, read)
+        if self.planted:
+            assert self.planted[0] in text
+            text = text.replace(*self.planted)
+        text += CALL.format(entry=entry, ints=ints, extra=extra)
+        flags = [*cubins.flags(defines), "-O1", "-std=c++17", "-w", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-ffp-contract=off"]
         key = hashlib.sha256("\0".join([text, *flags]).encode()).hexdigest()[:16]
         built = self.builds / f"{key}.so"
         if not built.exists():

@@ -28,6 +28,12 @@ KEPT_IN_CACHE = 32 << 20
 MOST_BLOCKS = 2**31 - 2**16
 """Blocks of queries are counted in an int, and each block of threads counts one past the end."""
 
+MOST_IDLE = 1.06
+"""Rows that three warpgroups a block work on, over the rows that there are, up to which three are faster than two at head dim 128."""
+
+LONG_CAUSAL = 4096
+"""Causal queries from which on three warpgroups are faster than two at head dim 128."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -81,16 +87,22 @@ def fits(capability: tuple[int, int], dtype: Dtype, queries: int, heads: int) ->
     return capability == CAPABILITY and dtype != "fp32" and cuda.blocks(queries, ROWS) * heads < MOST_BLOCKS
 
 
-def plan(head_dim: int, keys: int, causal: bool, restricted: bool) -> Plan:
-    """The fastest that was measured, for each width; `restricted`: a query sees part of the keys, as of a window."""
+def plan(head_dim: int, queries: int, keys: int, causal: bool, restricted: bool) -> Plan:
+    """The fastest that was measured; `restricted`: a query sees a part of the keys, as of a window."""
     width = next(width for width in cuda.WIDTHS if width >= head_dim)
     if width <= 64:
         return Plan(width, 128, 3, 2, take_turns=False, longest_first=True)
     if width == 96:
         return Plan(width, 96, 3, 2, take_turns=False, longest_first=causal)
+    if width > 128:
+        return Plan(width, {192: 112, 256: 80}[width], 2, 2, take_turns=True, longest_first=causal)
+    if restricted:  # short tiles: less of them is cut away at the edges
+        return Plan(width, 64, 3, 3, take_turns=False, longest_first=causal)
+    three = 3 * ROWS * cuda.blocks(queries, 3 * ROWS)
+    if three <= queries * MOST_IDLE and (queries >= LONG_CAUSAL or not causal):
+        return Plan(width, 80, 3, 2, take_turns=False, longest_first=causal)
     wide = min(160, 176, key=lambda size: cuda.blocks(keys, size) * size)  # fewest keys past the end
-    block_k = {128: 128 if causal or restricted else wide, 192: 112, 256: 80}[width]
-    return Plan(width, block_k, 2, 2, take_turns=True, longest_first=causal)
+    return Plan(width, 128 if causal else wide, 2, 2, take_turns=True, longest_first=causal)
 
 
 def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
@@ -113,7 +125,7 @@ def attend(device: Any, stem: str, tensors: tuple[Any, Any, Any, Any], workload:
     q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    cut = plan(head_dim, keys, workload.causal, bool(extra))
+    cut = plan(head_dim, queries, keys, workload.causal, bool(extra))
     lse = device.empty((batch, heads, queries), "float32")
     kernel = device.kernel(stem, f"{stem}_on_hopper", cut.defines(workload.dtype, workload.causal))
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]

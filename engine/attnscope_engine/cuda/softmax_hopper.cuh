@@ -18,9 +18,12 @@ constexpr int SCORES = BLOCK_K / 2, SUMS = WIDTH / 2;  // accumulators of a thre
 constexpr u32 QUERY_PANEL = ROWS * 128, QUERY_BYTES = PANELS * QUERY_PANEL;
 constexpr u32 KEY_PANEL = BLOCK_K * 128, TILE_BYTES = PANELS * KEY_PANEL;
 // Sum of a thread's weights in one tile, above which they are taken again. A weight must stay a number of its type, and its product
-// with a value a number of fp32; how far the reference lies below the maximum costs no digit.
+// with a value a number of fp32; how far a reference lies below the maximum costs no digit.
 constexpr float MOST = DTYPE == FP16 ? 32768.f : 1.0995116e12f;  // 2^15, 2^40
-constexpr float STEADY = 2.f;  // growth of a maximum (log2) after which the next tile is expected to pass MOST too
+// Where a maximum keeps growing, the next reference lies so far (log2) above it: weights keep their digits, fp16's but the smallest.
+constexpr float HEADROOM = DTYPE == FP16 ? 4.f : 32.f;
+// Growth of a maximum within a tile (log2) that is dearer to follow afterwards than to look for beforehand.
+constexpr float FAST_GROWTH = DTYPE == FP16 ? 4.f : 12.f;
 constexpr int REGISTERS_LEFT = WARPGROUPS == 3 ? 32 : 40, REGISTERS_TAKEN = WARPGROUPS == 3 ? 160 : 232;
 
 // Bytes in shared memory, in this order; tiles are aligned to 1024 for the swizzle.
@@ -139,7 +142,7 @@ __device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_numbe
 // ---------------------------------------------------------------- a warpgroup: 64 queries, two rows a thread
 
 struct Rows {
-  float reference[2], sum[2];  // the sum is this thread's own share until the end
+  float reference[2], sum[2];  // log2, that is, of scores times scale_log2; the sum is this thread's own share until the end
 };
 
 // Scores of a tile that a row does not see become −∞. Few tiles need it, and most of them from one side only.
@@ -161,16 +164,16 @@ __device__ __forceinline__ void mask_scores(float (&scores)[SCORES], int first_k
   }
 }
 
-// Largest score of each of the two rows, of every EVERY-th 8 columns.
+// Largest score of each of the two rows, of every EVERY-th 8 columns, in log2.
 template <int EVERY>
-__device__ __forceinline__ void largest(float (&top)[2], const float (&scores)[SCORES]) {
+__device__ __forceinline__ void largest(float (&top)[2], const float (&scores)[SCORES], float scale) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     float x = NEG_INF;
 #pragma unroll
     for (int j = 0; j < SCORES; j += 4 * EVERY) x = fmaxf(x, fmaxf(scores[j + 2 * half], scores[j + 2 * half + 1]));
     x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
-    top[half] = fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+    top[half] = scale * fmaxf(x, __shfl_xor_sync(~0u, x, 2));
   }
 }
 
@@ -189,34 +192,36 @@ __device__ __forceinline__ void weigh(u32 (&weights)[SCORES / 2], float (&sum)[2
 
 // The usual way: against the reference that the rows have. False, with nothing changed, when a row of the warp has outgrown it.
 __device__ __forceinline__ bool absorb_quickly(u32 (&weights)[SCORES / 2], const float (&scores)[SCORES], Rows& rows, float scale) {
-  const float shift[2] = {rows.reference[0] * scale, rows.reference[1] * scale};
   float sum[2];
-  weigh(weights, sum, scores, shift, scale);
+  weigh(weights, sum, scores, rows.reference, scale);
   if (__any_sync(~0u, !(sum[0] <= MOST && sum[1] <= MOST))) return false;  // NaN, of a reference of −∞, is more than MOST too
   rows.sum[0] += sum[0];
   rows.sum[1] += sum[1];
   return true;
 }
 
-// The sure way: a new reference, and everything so far rescaled to it. True if no row of the warp grew by much.
+// The sure way: a new reference, and everything so far rescaled to it. True if no row of the warp grew fast.
 template <bool FIRST>
 __device__ __forceinline__ bool absorb_surely(u32 (&weights)[SCORES / 2], const float (&scores)[SCORES], Rows& rows,
                                               float (&sums)[SUMS], float scale) {
   float top[2], shift[2], correction[2], sum[2];
-  bool grew = false, grew_much = false;
-  largest<1>(top, scores);
+  bool grew = false, grew_fast = false;
+  largest<1>(top, scores, scale);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    if (!FIRST) top[half] = fmaxf(top[half], rows.reference[half]);
-    shift[half] = top[half] == NEG_INF ? 0.f : top[half] * scale;
-    if (!FIRST) {
-      const float growth = shift[half] - rows.reference[half] * scale;
-      correction[half] = exp2_fast(-growth);
-      grew |= top[half] != rows.reference[half];
-      grew_much |= growth > STEADY;
+    const float before = rows.reference[half];
+    if (FIRST) {
+      rows.reference[half] = top[half];
+      rows.sum[half] = 0.f;
+    } else {
+      const bool fast = top[half] > before + FAST_GROWTH;
+      rows.reference[half] = fmaxf(before, fast ? top[half] + HEADROOM : top[half]);
+      correction[half] = top[half] > before ? exp2_fast(before - rows.reference[half]) : 1.f;
+      rows.sum[half] *= correction[half];
+      grew |= top[half] > before;
+      grew_fast |= fast;
     }
-    rows.reference[half] = top[half];
-    rows.sum[half] = FIRST ? 0.f : rows.sum[half] * correction[half];
+    shift[half] = rows.reference[half] == NEG_INF ? 0.f : rows.reference[half];
   }
   if (!FIRST && __any_sync(~0u, grew)) {
 #pragma unroll
@@ -225,7 +230,7 @@ __device__ __forceinline__ bool absorb_surely(u32 (&weights)[SCORES / 2], const 
   weigh(weights, sum, scores, shift, scale);
   rows.sum[0] += sum[0];
   rows.sum[1] += sum[1];
-  return FIRST || !__any_sync(~0u, grew_much);
+  return FIRST || !__any_sync(~0u, grew_fast);
 }
 
 __device__ __forceinline__ void multiply_scores(float (&scores)[SCORES], u32 queries, u32 keys) {
@@ -278,7 +283,7 @@ __device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS],
         *(uint4*)(out + place * call.width + column) = make_uint4(packed[0], packed[1], packed[2], packed[3]);
     }
     if (inside && lane == 0)
-      lse[place] = sum == 0.f ? NEG_INF : 0.6931471805599453f * (rows.reference[half] * call.scale_log2 + log2_fast(sum));
+      lse[place] = sum == 0.f ? NEG_INF : 0.6931471805599453f * (rows.reference[half] + log2_fast(sum));
   }
 }
 
@@ -394,11 +399,11 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
       }
       ++tiles;
       mask();
-      largest<4>(rows.reference, scores);  // a quarter of the scores is a good guess
+      largest<4>(rows.reference, scores, call.scale_log2);  // a quarter of the scores is a good guess
       rows.sum[0] = rows.sum[1] = 0.f;
       if (!absorb_quickly(weights, scores, rows, call.scale_log2)) absorb_surely<true>(weights, scores, rows, sums, call.scale_log2);
       add = 0;
-      bool steady = true;
+      int alarm = 0;  // 1: the last tile was taken again; 2: maxima grow so fast that tiles are taken the sure way at once
 #pragma unroll 1
       while (--left > 0) {
         tile = work.after(tile);
@@ -416,8 +421,12 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
         ++tiles;
         mask();
         add = 1;
-        if (!steady || !absorb_quickly(weights, scores, rows, call.scale_log2))
-          steady = absorb_surely<false>(weights, scores, rows, sums, call.scale_log2);
+        if (alarm < 2 && absorb_quickly(weights, scores, rows, call.scale_log2)) {
+          alarm = 0;
+        } else {
+          const bool slow = absorb_surely<false>(weights, scores, rows, sums, call.scale_log2);
+          alarm = alarm < 2 ? alarm + 1 : slow ? 0 : 2;
+        }
       }
       pending = PRODUCT;
       if (behind > 0) {

@@ -1,5 +1,5 @@
-// The words of `hopper.cuh` and `wgmma.cuh` on a CPU. Copies land late or at once, products are made only when they are waited for,
-// barriers that get one arrival too many are faults.
+// The words of `hopper.cuh` and `wgmma.cuh` on a CPU. Copies land late or at once, products are made at once or only when they are
+// waited for, barriers that get one arrival too many are faults.
 struct alignas(64) TensorMap {
   u64 pointer, columns, rows, matrices, box_rows, rest[11];
 };
@@ -67,7 +67,7 @@ inline void copy_box(u32 destination, const TensorMap& map, u32 barrier, int col
 }
 inline bool land_some_copies() {
   const bool any = !copies.empty();
-  while (!copies.empty() && dice() % 4 == 0) {
+  while (!copies.empty() && dice() % 8 == 0) {
     const size_t which = dice() % copies.size();
     auto copy = copies[which];
     copies.erase(copies.begin() + which);
@@ -76,7 +76,7 @@ inline bool land_some_copies() {
   return any;
 }
 
-// ---- products: queued by the last of 128 threads that asks, made when a thread waits for them
+// ---- products: queued by the last of 128 threads that asks
 struct Products {
   struct Asked {
     float* d;
@@ -86,6 +86,7 @@ struct Products {
   std::deque<std::vector<std::function<void()>>> groups;
 };
 static std::map<int, Products> products;
+static bool products_are_early;
 template <class All>
 inline void with_warpgroup(All all) {
   meet(1000 + (current >> 7), current & 127, 128, 0, [&](Meeting&) { all(products[current >> 7]); });
@@ -135,20 +136,22 @@ struct Wgmma {
   static void registers(float (&d)[N / 2], u32 a0, u32 a1, u32 a2, u32 a3, u32 b, int add) { ask(d, {a0, a1, a2, a3}, b, add, true); }
 };
 inline void products_begin() {}
+inline void make_oldest_group(Products& of) {
+  for (auto& product : of.groups.front()) product();
+  of.groups.pop_front();
+}
 inline void products_commit() {
   with_warpgroup([](Products& of) {
     of.groups.push_back(of.open);
     of.open.clear();
+    if (products_are_early) make_oldest_group(of);
   });
 }
 template <int LEFT>
 inline void products_wait() {
   with_warpgroup([](Products& of) {
     if (!of.open.empty()) fail("products are waited for that were not committed");
-    while ((int)of.groups.size() > LEFT) {
-      for (auto& product : of.groups.front()) product();
-      of.groups.pop_front();
-    }
+    while ((int)of.groups.size() > LEFT) make_oldest_group(of);
   });
 }
 template <int REGISTERS>
@@ -156,9 +159,10 @@ inline void registers_shrink() {}
 template <int REGISTERS>
 inline void registers_grow() {}
 
-inline void begin_hopper(unsigned seed) {
+inline void begin_hopper(bool late_copies, bool early_products) {
   barriers.clear();
   copies.clear();
   products.clear();
-  copies_are_late = seed & 1;
+  copies_are_late = late_copies;
+  products_are_early = early_products;
 }
