@@ -1,7 +1,7 @@
 """A Hopper GPU that is a CPU: launches compile the kernels' own text with g++ against a model of the chip, and run it.
 
-The model (`emulator/`) shows wrong indices, missing barriers and wrong sizes, which is what goes wrong in such kernels; it does not
-know speed, registers or how a descriptor is encoded in bits.
+The model (`emulator/`) shows wrong indices, missing barriers and wrong sizes, which is what goes wrong in such kernels; it knows
+neither speed nor registers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ GUARD = 64
 """Elements before and after each output that must stay as they are."""
 
 CALL = """
-extern "C" const char* run(int grid, int threads, unsigned shared, unsigned seed, const void** pointers, const int* ints, float scale) {{
+extern "C" const char* run(int grid, int threads, unsigned shared, unsigned seed, const void** pointers, const int* ints,
+                           float scale) {{
   gridDim = {{(unsigned)grid, 1, 1}};
   if (shared > SHARED_BYTES) return "too much shared memory";
   const TensorMap* maps[3] = {{(const TensorMap*)pointers[0], (const TensorMap*)pointers[1], (const TensorMap*)pointers[2]}};
@@ -70,7 +71,7 @@ def guards_are_whole(array: np.ndarray[Any, Any]) -> bool:
 
 @dataclass
 class HopperOnCpu:
-    """What `Variant.launch` asks of a device. Few multiprocessors, so that blocks of threads work on several blocks of queries."""
+    """What `Variant.launch` asks of a device. Few multiprocessors: blocks of threads work on several blocks of queries."""
 
     builds: Path
     multiprocessors: int = 2

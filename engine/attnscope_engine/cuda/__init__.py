@@ -100,7 +100,9 @@ def attend_in_tiles(
     workload: Workload,
     extra: tuple[int, ...] = (),
 ) -> None:
-    """Launches a kernel built on `softmax_tiles.cuh`, or on `softmax_hopper.cuh` where it runs; `extra` are its own parameters after the shape.
+    """Launches a kernel built on `softmax_tiles.cuh`, or on `softmax_hopper.cuh` where that runs.
+
+    `extra` are the kernel's own parameters after the shape.
 
     Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
     """

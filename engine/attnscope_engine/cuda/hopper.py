@@ -29,7 +29,7 @@ MOST_BLOCKS = 2**31 - 2**16
 """Blocks of queries are counted in an int, and each block of threads counts one past the end."""
 
 MOST_IDLE = 1.06
-"""Rows that three warpgroups a block work on, over the rows that there are, up to which three are faster than two at head dim 128."""
+"""Rows that blocks of three warpgroups work on, over those that there are, up to which three beat two at head dim 128."""
 
 LONG_CAUSAL = 4096
 """Causal queries from which on three warpgroups are faster than two at head dim 128."""

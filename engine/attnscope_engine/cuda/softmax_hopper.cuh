@@ -20,8 +20,9 @@ constexpr u32 KEY_PANEL = BLOCK_K * 128, TILE_BYTES = PANELS * KEY_PANEL;
 // Sum of a thread's weights in one tile, above which they are taken again. A weight must stay a number of its type, and its product
 // with a value a number of fp32; how far a reference lies below the maximum costs no digit.
 constexpr float MOST = DTYPE == FP16 ? 32768.f : 1.0995116e12f;  // 2^15, 2^40
-// Where a maximum keeps growing, the next reference lies so far (log2) above it: weights keep their digits, fp16's but the smallest.
-constexpr float HEADROOM = DTYPE == FP16 ? 4.f : 32.f;
+// A maximum that has grown is likely to grow on: the new reference lies so far (log2) above it. Weights keep their digits, but for
+// fp16's smallest, which then are exact to 2^-18 of the largest.
+constexpr float HEADROOM = DTYPE == FP16 ? 6.f : 32.f;
 // Growth of a maximum within a tile (log2) that is dearer to follow afterwards than to look for beforehand.
 constexpr float FAST_GROWTH = DTYPE == FP16 ? 4.f : 12.f;
 constexpr int REGISTERS_LEFT = WARPGROUPS == 3 ? 32 : 40, REGISTERS_TAKEN = WARPGROUPS == 3 ? 160 : 232;
@@ -214,12 +215,11 @@ __device__ __forceinline__ bool absorb_surely(u32 (&weights)[SCORES / 2], const 
       rows.reference[half] = top[half];
       rows.sum[half] = 0.f;
     } else {
-      const bool fast = top[half] > before + FAST_GROWTH;
-      rows.reference[half] = fmaxf(before, fast ? top[half] + HEADROOM : top[half]);
+      if (top[half] > before) rows.reference[half] = top[half] + HEADROOM;
       correction[half] = top[half] > before ? exp2_fast(before - rows.reference[half]) : 1.f;
       rows.sum[half] *= correction[half];
       grew |= top[half] > before;
-      grew_fast |= fast;
+      grew_fast |= top[half] > before + FAST_GROWTH;
     }
     shift[half] = rows.reference[half] == NEG_INF ? 0.f : rows.reference[half];
   }

@@ -45,7 +45,7 @@ class Cubin:
 
 
 def file_text(name: str) -> str:
-    """A file of kernel text: `.cuh` and the device's own lie in `cuda/`, a variant's beside its Python file; one is written here."""
+    """A file of kernel text: `.cuh` and the device's own lie in `cuda/`, a variant's beside its Python file; one is written."""
     if name == wgmma.NAME:
         return wgmma.text()
     folder = "cuda" if name.endswith(".cuh") or name == f"{DEVICE}.cu" else "variants"

@@ -1,6 +1,7 @@
-"""A compiled kernel, and the only way to start one: arguments are arrays, tensor maps and numpy scalars of the widths that CUDA C++ declares.
+"""A compiled kernel, and the only way to start one.
 
-A Python number has no width, and CuPy would pass a float as a double into a float parameter: the packer refuses it.
+Arguments are arrays, tensor maps and numpy scalars of the widths that CUDA C++ declares. A Python number has no width, and CuPy
+would pass a float as a double into a float parameter: the packer refuses it.
 """
 
 from __future__ import annotations
