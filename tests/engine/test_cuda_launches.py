@@ -13,6 +13,7 @@ from attnscope_engine import catalogue, cuda, numerics
 from attnscope_engine.devices.cuda import Scratch, from_bits, to_bits
 from attnscope_engine.devices.cuda_launch import packed
 from attnscope_engine.devices.cuda_products import Matrices, check
+from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
 from attnscope_engine.protocol import Choice, Dtype, Workload
 from attnscope_engine.variant import Unsupported
 from attnscope_engine.variants import softmax_naive
@@ -51,6 +52,8 @@ class FakeArray:
 class WritingDevice:
     """Keeps every workspace and every launch; has no memory and runs nothing."""
 
+    capability: tuple[int, int] = (8, 0)
+    multiprocessors: int = 132
     workspaces: list[FakeArray] = field(default_factory=list)
     products: list[tuple[int, int, int, int]] = field(default_factory=list)
     launches: list[tuple[str, tuple[int, int, int], int, int]] = field(default_factory=list)
@@ -65,6 +68,12 @@ class WritingDevice:
         assert (len(right.shape), right.shape[0], columns) == (3, out.shape[0], out.shape[2])
         self.products.append((*out.shape, inner))
 
+    def tensor_map(self, array: FakeArray, box_rows: int, dtype: Dtype) -> Any:
+        assert cuda.STORED[dtype] == array.dtype
+        assert 0 < box_rows <= 256
+        assert array.shape[-1] % cuda.ALIGNMENT == 0
+        return np.zeros(1, TENSOR_MAP)
+
     def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any:
         def start(grid: tuple[int, int, int], threads: int, arguments: tuple[Any, ...], shared_bytes: int = 0) -> None:
             packed(arguments, FakeArray)
@@ -73,9 +82,9 @@ class WritingDevice:
         return start
 
 
-def launched(name: str, workload: Workload) -> tuple[WritingDevice, int]:
+def launched(name: str, workload: Workload, capability: tuple[int, int] = (8, 0)) -> tuple[WritingDevice, int]:
     """The device after one launch, and the bytes of q, k, v and out."""
-    w, device, variant = workload, WritingDevice(), catalogue.find(name)
+    w, device, variant = workload, WritingDevice(capability), catalogue.find(name)
     queries, keys = (w.batch, w.num_heads, w.seq_len, w.head_dim), (w.batch, w.num_kv_heads, w.seq_len, w.head_dim)
     q, k, v, out = (FakeArray(shape, cuda.STORED[w.dtype]) for shape in (queries, keys, keys, queries))
     variant.launch(device, q, k, v, out, w, variant.resolve(w, variant.parse({})))
@@ -84,26 +93,29 @@ def launched(name: str, workload: Workload) -> tuple[WritingDevice, int]:
 
 @pytest.mark.parametrize("n", [64, 113, 1000, 4096, 46341, 1 << 20])
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
 @pytest.mark.parametrize("name", catalogue.variants())
-def test_that_a_launch_allocates_what_the_cost_predicts(name: str, dtype: Dtype, n: int) -> None:
+def test_that_a_launch_allocates_what_the_cost_predicts(name: str, capability: tuple[int, int], dtype: Dtype, n: int) -> None:
     for heads, kv_heads, head_dim, causal in ((9, 3, 64, True), (4, 1, 128, False), (2, 2, 80, True)):
         workload = Workload(
             batch=2, seq_len=n, num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim, dtype=dtype, causal=causal
         )
-        device, inputs = launched(name, workload)
+        device, inputs = launched(name, workload, capability)
         held = catalogue.cost_of(Choice(name), workload, "cuda").held_bytes
         assert inputs + sum(array.nbytes for array in device.workspaces) == held
 
 
+@pytest.mark.parametrize(("capability", "most_shared"), [((8, 0), 64 * 1024), ((9, 0), 227 * 1024)])
 @pytest.mark.parametrize("name", catalogue.variants())
-def test_that_no_launch_is_beyond_what_cuda_allows(name: str) -> None:
+def test_that_no_launch_is_beyond_what_cuda_allows(name: str, capability: tuple[int, int], most_shared: int) -> None:
     largest = Workload(batch=1024, seq_len=1 << 20, num_heads=256, num_kv_heads=256, head_dim=128, dtype="fp32")
-    for workload in (largest, msgspec.structs.replace(largest, seq_len=1, dtype="bf16")):
-        for _, (x, y, z), threads, shared_bytes in launched(name, workload)[0].launches:
+    for changes in ({}, {"dtype": "bf16"}, {"seq_len": 1, "dtype": "bf16"}, {"batch": 1, "dtype": "fp16"}):
+        workload = msgspec.structs.replace(largest, **changes)
+        for _, (x, y, z), threads, shared_bytes in launched(name, workload, capability)[0].launches:
             assert 1 <= x <= MOST_BLOCKS_X
             assert max(y, z) <= MOST_BLOCKS_YZ
             assert threads <= MOST_THREADS
-            assert shared_bytes <= 64 * 1024
+            assert shared_bytes <= most_shared
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,30 @@ def test_that_values_far_from_zero_keep_their_digits(device: Any, name: str, dty
     assert got <= 2 * allowed + 1e-5
 
 
+@pytest.mark.parametrize("slope", [(1, 6), (6, 1), (60, 1)])
+@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_that_maxima_that_grow_along_the_row_are_exact(
+    device: Any, dtype: Dtype, head_dim: int, slope: tuple[float, float]
+) -> None:
+    """Tiles are visited from one end to the other, so that what is summed so far must be rescaled again and again."""
+    q, k, v = random_inputs((2, 1, 1152, 1152, head_dim), dtype, 6)
+    arrays = [q, numerics.rounded(k * np.linspace(*slope, 1152, dtype=np.float32)[:, None], dtype), v]
+    for causal in (True, False):
+        got, allowed = errors(device, "softmax_tiled", arrays, dtype, causal, {})
+        assert got <= 2 * allowed + 1e-5
+
+
+@pytest.mark.parametrize(("n", "causal"), [(1152, False), (2000, True), (4200, True)])
+@pytest.mark.parametrize("head_dim", [64, 96, 128])
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_that_long_calls_of_eight_heads_on_one_are_right(device: Any, dtype: Dtype, head_dim: int, n: int, causal: bool) -> None:
+    """Lengths at which other tiles are taken than at the short ones above."""
+    heads = 8 if n < 4000 else 2
+    got, allowed = errors(device, "softmax_tiled", random_inputs((heads, 1, n, n, head_dim), dtype, n), dtype, causal, {})
+    assert got <= 2 * allowed + 1e-5
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
 def test_that_the_same_call_gives_the_same_bits(device: Any, name: str, dtype: Dtype) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from attnscope_engine.cuda import hopper
 from attnscope_engine.protocol import ITEM_BYTES, Dtype, Workload
 from attnscope_engine.variant import Unsupported
 
@@ -99,7 +100,9 @@ def attend_in_tiles(
     workload: Workload,
     extra: tuple[int, ...] = (),
 ) -> None:
-    """Launches a kernel built on `softmax_tiles.cuh`; `extra` are its own parameters after the shape.
+    """Launches a kernel built on `softmax_tiles.cuh`, or on `softmax_hopper.cuh` where that runs.
+
+    `extra` are the kernel's own parameters after the shape.
 
     Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
     """
@@ -107,6 +110,9 @@ def attend_in_tiles(
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
     tiles = tiling(title, head_dim, workload.dtype)
+    if hopper.fits(device.capability, workload.dtype, queries, batch * heads):
+        hopper.attend(device, stem, tensors, workload, extra)
+        return
     lse = device.empty((batch, heads, queries), "float32")
     kernel = device.kernel(stem, stem, tiles.defines(workload.causal))
     shape = [np.int32(size) for size in (queries, keys, head_dim, heads // kv_heads)]

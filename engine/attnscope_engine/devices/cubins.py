@@ -21,6 +21,7 @@ from pathlib import Path
 
 import platformdirs
 
+from attnscope_engine.cuda import wgmma
 from attnscope_engine.devices import nvrtc
 from attnscope_engine.variant import Tick
 
@@ -48,7 +49,9 @@ class Cubin:
 
 
 def file_text(name: str) -> str:
-    """A file of kernel text: `.cuh` and the device's own lie in `cuda/`, a variant's beside its Python file."""
+    """A file of kernel text: `.cuh` and the device's own lie in `cuda/`, a variant's beside its Python file; one is written."""
+    if name == wgmma.NAME:
+        return wgmma.text()
     folder = "cuda" if name.endswith(".cuh") or name == f"{DEVICE}.cu" else "variants"
     return (resources.files("attnscope_engine") / folder / name).read_text(encoding="utf-8")
 

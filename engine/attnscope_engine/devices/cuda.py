@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from attnscope_engine import catalogue, numerics
 from attnscope_engine.cuda import DTYPE_CODE, STORED
-from attnscope_engine.devices import cubins, cuda_faults, nvrtc
+from attnscope_engine.devices import cubins, cuda_faults, cuda_tensor_map, nvrtc
 from attnscope_engine.devices.cuda_launch import Kernel
 from attnscope_engine.devices.cuda_products import Cublas
 from attnscope_engine.protocol import Ceilings, DeviceFacts, Dtype, Measure, Vitals, Workload
@@ -230,6 +230,11 @@ class CudaDevice:
         if self._cublas is None:
             self._cublas = Cublas(self.cupy, self.capability)
         return self._cublas
+
+    def tensor_map(self, array: Any, box_rows: int, dtype: Dtype) -> NDArray[np.void]:
+        """How Hopper's copy engine finds tiles of `box_rows` rows in an array `(B, H, N, D)`. Raises: DeviceFault."""
+        batch, heads, rows, columns = array.shape
+        return cuda_tensor_map.encode(array.data.ptr, (batch * heads, rows, columns), box_rows, dtype)
 
     # ---------------------------------------------------------------- for the neighbours
 

@@ -1,6 +1,7 @@
-"""A compiled kernel, and the only way to start one: arguments are arrays and numpy scalars of the widths that CUDA C++ declares.
+"""A compiled kernel, and the only way to start one.
 
-A Python number has no width, and CuPy would pass a float as a double into a float parameter: the packer refuses it.
+Arguments are arrays, tensor maps and numpy scalars of the widths that CUDA C++ declares. A Python number has no width, and CuPy
+would pass a float as a double into a float parameter: the packer refuses it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
 from attnscope_engine.variant import Unsupported
 
 FREE_SHARED_BYTES = 48 * 1024
@@ -21,14 +23,19 @@ MAX_DYNAMIC_SHARED_SIZE = 8
 SCALARS = (np.int32, np.int64, np.float32)
 
 
+def is_tensor_map(value: Any) -> bool:
+    """Whether this is one map of `cuda_tensor_map.py`, passed by value: CuPy copies the bytes of an array of one element."""
+    return isinstance(value, np.ndarray) and value.dtype == TENSOR_MAP and value.shape == (1,)
+
+
 def packed(arguments: Sequence[Any], array_type: type) -> tuple[Any, ...]:
     """The arguments, checked.
 
     Raises:
-        TypeError: one is neither an array of the device nor a numpy scalar of a known width; names its place.
+        TypeError: one is neither an array of the device, nor a tensor map, nor a numpy scalar of a known width; names its place.
     """
     for place, value in enumerate(arguments):
-        if not isinstance(value, (array_type, *SCALARS)):
+        if not isinstance(value, (array_type, *SCALARS)) and not is_tensor_map(value):
             allowed = ", ".join(scalar.__name__ for scalar in SCALARS)
             raise TypeError(
                 f"kernel argument {place} is {type(value).__name__}, must be an array of the device or one of {allowed}"

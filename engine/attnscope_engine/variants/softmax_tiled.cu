@@ -4,7 +4,12 @@
 // Shared memory: (BLOCK_Q + 2·BLOCK_K) · WIDTH · bytes of an element.
 // Numerics: tensor cores (fp32 as 3×TF32), fp32 accumulation, running maximum, exponentials to base two.
 // Limits: head_dim ≤ 256 and a multiple of 8; any n, any n_keys (causal is aligned bottom-right).
+#include "ptx.cuh"
+#if HOPPER
+#include "softmax_hopper.cuh"
+#else
 #include "softmax_tiles.cuh"
+#endif
 
 struct Visible {
   int offset, keys;
@@ -13,9 +18,18 @@ struct Visible {
   __device__ __forceinline__ int high(int row) const { return CAUSAL ? max(0, min(row + offset + 1, keys)) : keys; }
 };
 
+#if HOPPER
+extern "C" __global__ void __launch_bounds__(THREADS, 1) softmax_tiled_on_hopper(
+    const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, u16* __restrict__ out,
+    float* __restrict__ lse, int queries, int keys, int width, int heads, int heads_per_key_head, int heads_together, float scale_log2) {
+  const Call call = {queries, keys, width, heads, heads_per_key_head, heads_together, scale_log2};
+  softmax_on_hopper(q, k, v, out, lse, call, Visible{keys - queries, keys});
+}
+#else
 extern "C" __global__ void __launch_bounds__(2 * BLOCK_Q) softmax_tiled(
     const Stored* __restrict__ q, const Stored* __restrict__ k, const Stored* __restrict__ v, Stored* __restrict__ out,
     float* __restrict__ lse, int queries, int keys, int width, int heads_per_key_head, float scale_log2) {
   const Shape shape = {queries, keys, width, heads_per_key_head, scale_log2};
   softmax_over_tiles(q, k, v, out, lse, shape, Visible{keys - queries, keys});
 }
+#endif

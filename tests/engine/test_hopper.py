@@ -1,0 +1,178 @@
+"""Hopper's own kernels: how calls are cut, and what the compiler makes of the text; no GPU is needed for either."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from attnscope_engine import cuda
+from attnscope_engine.cuda import hopper, wgmma
+from attnscope_engine.cuda.hopper import Plan
+from attnscope_engine.devices import cubins, nvrtc
+from attnscope_engine.devices.cuda_launch import packed
+from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
+from attnscope_engine.protocol import Dtype
+
+LENGTHS = (1, 64, 128, 192, 1000, 1024, 2048, 4096, 8192, 46341, 131072)
+MOST_SPILLED = 32
+"""Bytes a thread, outside the loop over tiles: counters that are used once for each block of queries."""
+
+
+def plans(restricted: bool, causal: bool) -> list[Plan]:
+    """All that calls of these lengths and every width are cut into."""
+    found = (hopper.plan(width, n, m, causal, restricted) for width in cuda.WIDTHS for n in LENGTHS for m in LENGTHS)
+    return list(dict.fromkeys(found))
+
+
+CASES: list[tuple[str, Plan, Dtype, bool]] = [
+    *(("softmax_tiled", plan, "bf16", causal) for causal in (True, False) for plan in plans(False, causal)),
+    *(("softmax_tiled", plan, "fp16", True) for plan in plans(False, True) if plan.width in (64, 128)),
+    *((stem, plan, "bf16", True) for stem in ("sliding_window", "chunked") for plan in plans(True, True) if plan.width != 32),
+]
+
+
+def name_of(value: object) -> str | None:
+    if isinstance(value, Plan):
+        return f"{value.width}-{value.warpgroups}x{value.block_k}"
+    return None
+
+
+@functools.cache
+def compiled(stem: str, plan: Plan, dtype: Dtype, causal: bool) -> tuple[bytes, str]:
+    defines = plan.defines(dtype, causal)
+    return nvrtc.compile_cubin(cubins.source_of(stem), f"{stem}.cu", "sm_90a", cubins.flags(defines))
+
+
+@pytest.mark.parametrize(("stem", "plan", "dtype", "causal"), CASES, ids=name_of)
+def test_that_products_stay_in_the_background_and_registers_suffice(stem: str, plan: Plan, dtype: Dtype, causal: bool) -> None:
+    cubin, log = compiled(stem, plan, dtype, causal)
+    assert cubin.startswith(b"\x7fELF")
+    assert "warning" not in log.lower(), log
+    assert "C75" not in log, "products are made one by one"
+    assert all(int(spilled) <= MOST_SPILLED for spilled in re.findall(r"(\d+) bytes spill", log)), log
+
+
+def disassembler() -> str | None:
+    """nvdisasm of an installed toolkit, or of its wheel."""
+    wheels = Path(np.__file__).parents[1] / "nvidia"
+    return shutil.which("nvdisasm") or next(map(str, wheels.glob("cu*/bin/nvdisasm")), None)
+
+
+def instructions(cubin: bytes, folder: Path) -> tuple[list[str], dict[str, int]]:
+    """SASS in order, and where its labels stand."""
+    path = folder / "kernel.cubin"
+    path.write_bytes(cubin)
+    found = disassembler()
+    assert found
+    text = subprocess.run([found, "-c", path], capture_output=True, text=True, check=True).stdout
+    lines: list[str] = []
+    labels: dict[str, int] = {}
+    for line in text.splitlines():
+        label = re.match(r"(\.L_x_\d+):", line)
+        instruction = re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(.*?);", line)
+        if label:
+            labels[label[1]] = len(lines)
+        elif instruction:
+            lines.append(instruction[1])
+    return lines, labels
+
+
+@pytest.mark.skipif(disassembler() is None, reason="nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
+@pytest.mark.parametrize(
+    ("plan", "causal"),
+    [(plan, causal) for causal in (True, False) for plan in plans(False, causal) if plan.width in (64, 128)],
+    ids=name_of,
+)
+def test_that_the_loop_over_tiles_touches_registers_and_shared_memory_only(tmp_path: Path, plan: Plan, causal: bool) -> None:
+    lines, labels = instructions(compiled("softmax_tiled", plan, "bf16", causal)[0], tmp_path)
+    assert any("UTMALDG.3D" in line for line in lines)
+    assert any("USETMAXREG" in line for line in lines)
+    products = plan.width // 16 + plan.block_k // 16
+    back = [(labels[to[1]], end) for end, line in enumerate(lines) if (to := re.search(r"BRA.*`\((\.L_x_\d+)\)", line))]
+    loops = [lines[start : end + 1] for start, end in back if start <= end]
+    step = min((loop for loop in loops if sum("HGMMA" in line for line in loop) >= products), key=len)
+    assert sum("HGMMA" in line for line in step) == products
+    assert not [line for line in step if re.search(r"\b(LDL|STL|LDG|STG|LD|ST)\b", line)]
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_that_every_plan_fits_the_chip(causal: bool, restricted: bool) -> None:
+    for plan in plans(restricted, causal):
+        assert plan.shared_bytes <= hopper.MOST_SHARED_BYTES
+        assert plan.threads <= 1024
+        assert plan.block_k in wgmma.WIDTHS
+        assert plan.width in wgmma.WIDTHS
+        assert plan.block_k <= 256, "rows of a box"
+
+
+def test_that_shared_memory_is_what_the_kernel_lays_out() -> None:
+    """By hand: 2·64 queries, two tiles of 176 keys and of values, 128 columns of 2 bytes; 16 barriers; two numbers."""
+    plan = Plan(128, 176, 2, 2, take_turns=True, longest_first=False)
+    assert plan.shared_bytes == 128 * 256 + 4 * 176 * 256 + 16 * 8 + 8
+
+
+def test_that_causal_heads_go_together_while_their_keys_fit_the_cache() -> None:
+    assert hopper.heads_together(False, 64, 1 << 20) == 1
+    assert hopper.heads_together(True, 64, 1 << 20) == 32
+    assert hopper.heads_together(True, 5, 1 << 20) == 4
+    assert hopper.heads_together(True, 64, 1 << 30) == 1
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "queries", "heads", "expected"),
+    [
+        ((9, 0), "bf16", 1, 1, True),
+        ((9, 0), "fp32", 1, 1, False),
+        ((8, 9), "bf16", 1, 1, False),
+        ((10, 0), "bf16", 1, 1, False),
+        ((9, 0), "fp16", 1 << 20, 1 << 15, True),
+        ((9, 0), "fp16", 1 << 20, 1 << 18, False),
+    ],
+)
+def test_that_only_what_hopper_multiplies_goes_to_hopper(
+    capability: tuple[int, int], dtype: Dtype, queries: int, heads: int, expected: bool
+) -> None:
+    assert hopper.fits(capability, dtype, queries, heads) is expected
+
+
+def test_that_blocks_of_queries_are_handed_out_once_each() -> None:
+    """The kernel's order of blocks, redone here: every row of every head once, and the longest first where that is wanted."""
+    for heads, together, queries, block_q in ((7, 4, 333, 192), (5, 1, 128, 128), (3, 2, 1, 192)):
+        blocks = cuda.blocks(queries, block_q)
+        rows: set[tuple[int, int]] = set()
+        for number in range(blocks * heads):
+            group, inside = divmod(number, together * blocks)
+            first_head = group * together
+            place, head = divmod(inside, min(together, heads - first_head))
+            first = queries - (place + 1) * block_q
+            mine = {(first_head + head, row) for row in range(max(first, 0), first + block_q)}
+            assert not rows & mine
+            rows |= mine
+        assert rows == {(head, row) for head in range(heads) for row in range(queries)}
+
+
+@pytest.mark.parametrize("width", wgmma.WIDTHS)
+def test_that_a_product_names_each_of_its_registers(width: int) -> None:
+    struct = wgmma.text().split(f"struct Wgmma<{width}> {{")[1].split("};\n")[0]
+    for inputs in re.findall(r"wgmma\.mma_async[^{]*\{([^}]*)\}", struct):
+        assert inputs.split(", ") == [f"%{i}" for i in range(width // 2)]
+    assert struct.count(f"m64n{width}k16") == 2
+    assert len(re.findall(r'"\+f"', struct)) == width
+
+
+def test_that_a_tensor_map_is_an_argument_and_other_host_arrays_are_not() -> None:
+    class OnDevice:
+        pass
+
+    good: Any = np.zeros(1, TENSOR_MAP)
+    assert packed((good, np.int32(1)), OnDevice) == (good, np.int32(1))
+    for bad in (np.zeros(2, TENSOR_MAP), np.zeros(128, np.uint8), np.zeros(1, np.float32)):
+        with pytest.raises(TypeError, match="argument 0"):
+            packed((bad,), OnDevice)

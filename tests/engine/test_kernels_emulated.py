@@ -1,0 +1,144 @@
+"""The Hopper kernels' own text, run on a CPU against float64: see `kernels_on_cpu.py` for what that shows and what not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from attnscope_engine import catalogue, numerics
+from attnscope_engine.devices.cuda import from_bits, to_bits
+from attnscope_engine.protocol import Dtype, Workload
+from kernels_on_cpu import COMPILER, HopperOnCpu, KernelFault, guarded, guards_are_whole
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed: no kernel text can be run on this CPU")
+
+LARGEST_ERROR: dict[Dtype, float] = {"bf16": 4e-3, "fp16": 6e-4}
+"""Of the output, by norm: what rounding the weights and the output to the dtype costs."""
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    head_dim: int
+    shapes: tuple[tuple[int, int], ...]
+    """Queries and keys of each call."""
+    causal: bool = True
+    dtype: Dtype = "bf16"
+    heads: tuple[int, int] = (2, 1)
+    params: dict[str, int] = field(default_factory=dict)
+    slope: tuple[float, float] = (1, 1)
+    """Scale of the first key and of the last: maxima that grow along the row, or against the order of visits."""
+
+    def __str__(self) -> str:
+        words = [self.name, f"D{self.head_dim}", self.dtype, "causal" if self.causal else "full", *map(str, self.params.values())]
+        return "-".join(words) + ("" if self.slope == (1, 1) else f"-{self.slope[0]}to{self.slope[1]}")
+
+
+CASES = (
+    Case("softmax_tiled", 64, ((1, 1), (65, 200), (200, 65), (333, 333), (1, 300)), heads=(4, 2)),
+    Case("softmax_tiled", 64, ((333, 333),), slope=(20, 1)),
+    Case("softmax_tiled", 64, ((129, 300), (64, 64)), causal=False, dtype="fp16"),
+    Case("softmax_tiled", 64, ((129, 600),), causal=False, dtype="fp16", slope=(40, 1)),
+    Case("softmax_tiled", 80, ((200, 150),)),
+    Case("softmax_tiled", 128, ((250, 333), (300, 130)), heads=(8, 1)),
+    Case("softmax_tiled", 128, ((250, 420),), causal=False),
+    Case("softmax_tiled", 128, ((192, 200),), causal=False, dtype="fp16"),
+    Case("softmax_tiled", 192, ((130, 130),), causal=False, heads=(1, 1)),
+    Case("softmax_tiled", 256, ((130, 170),), heads=(1, 1)),
+    Case("sliding_window", 64, ((500, 500), (300, 450)), params={"window_size": 100, "sinks": 5}),
+    Case("sliding_window", 64, ((500, 500), (450, 300)), params={"window_size": 7, "sinks": 200}),
+    Case("sliding_window", 128, ((300, 300),), params={"window_size": 70}, heads=(1, 1)),
+    Case("chunked", 64, ((333, 333), (200, 400)), params={"chunk_size": 48}),
+    Case("chunked", 64, ((333, 333),), params={"chunk_size": 1}),
+    Case("chunked", 128, ((333, 333),), params={"chunk_size": 130}, causal=False, heads=(1, 1)),
+)
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kernels")
+
+
+def inputs(case: Case, shape: tuple[int, int], batch: int, seed: int) -> list[np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(seed)
+    (heads, kv_heads), (n, m) = case.heads, shape
+    q, k, v = (rng.standard_normal((batch, h, rows, case.head_dim)) for h, rows in ((heads, n), (kv_heads, m), (kv_heads, m)))
+    return [numerics.rounded(x.astype(np.float32), case.dtype) for x in (q, k * np.linspace(*case.slope, m)[:, None], v)]
+
+
+def run(case: Case, shape: tuple[int, int], device: HopperOnCpu, batch: int = 2) -> tuple[np.ndarray[Any, Any], float, float]:
+    """Bits of the output, its error by norm and the largest of the log-sum-exp."""
+    variant = catalogue.find(case.name)
+    params, (n, m), (heads, kv_heads) = variant.parse(case.params), shape, case.heads
+    workload = Workload(
+        batch=batch,
+        seq_len=n,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=case.head_dim,
+        dtype=case.dtype,
+        causal=case.causal,
+    )
+    arrays = inputs(case, shape, batch, seed=n + m)
+    q, k, v = (to_bits(x, case.dtype) for x in arrays)
+    out = guarded(q.shape, "uint16")
+    variant.launch(device, q, k, v, out, workload, params)
+    (lse,) = device.workspaces
+    assert guards_are_whole(out)
+    assert guards_are_whole(lse)
+
+    wide = [x.astype(np.float64) for x in arrays]
+    truth = variant.reference(*arrays, workload, params)
+    seen = variant.visible(workload, params, np.arange(n) + m - n, np.arange(m))
+    scores = wide[0] @ numerics.expand_heads(wide[1], heads).swapaxes(-1, -2) * case.head_dim**-0.5
+    with np.errstate(divide="ignore"):
+        true_lse = np.logaddexp.reduce(np.where(seen, scores, -np.inf), axis=-1)
+    got = from_bits(out, case.dtype)
+    blind = ~seen.any(-1)
+    assert (got[..., blind, :] == 0).all()
+    assert (lse[..., blind] == -np.inf).all()
+    error = float(np.linalg.norm(got - truth) / np.linalg.norm(truth)) if truth.any() else 0.0
+    return out, error, float(np.abs(lse[..., ~blind] - true_lse[..., ~blind]).max(initial=0))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_that_the_kernels_text_computes_attention(builds: Path, case: Case) -> None:
+    for shape in case.shapes:
+        out, error, lse_error = run(case, shape, HopperOnCpu(builds, seed=0))
+        assert error <= LARGEST_ERROR[case.dtype], shape
+        assert lse_error <= 1e-4, shape
+        again, _, _ = run(case, shape, HopperOnCpu(builds, multiprocessors=3, seed=3))
+        assert np.array_equal(out, again), "the bits depend on who ran when"
+
+
+INDENT = "\n        "
+WAIT, FREE_VALUES, FREE_KEYS = "products_wait<0>();", "free(VALUES_FREE, tiles - 1);", "free(KEYS_FREE, tiles);"
+PLANTED = {
+    "tiles are multiplied before they came": (
+        INDENT.join(("wait_for(VALUES_FULL, tiles - 1);", "wait_for(KEYS_FULL, tiles);")),
+        "",
+    ),
+    "tiles are given back before they are multiplied": (
+        INDENT.join((WAIT, FREE_VALUES, FREE_KEYS)),
+        INDENT.join((FREE_VALUES, FREE_KEYS, WAIT)),
+    ),
+    "a tile is never given back": (INDENT.join((FREE_VALUES, FREE_KEYS)), FREE_VALUES),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_that_a_planted_bug_is_caught(builds: Path, bug: str) -> None:
+    """Under some order of what runs at once: a race may well come out right under another."""
+    case = Case("softmax_tiled", 64, ())
+    caught = 0
+    for seed in range(4):
+        try:
+            _, error, _ = run(case, (500, 500), HopperOnCpu(builds, seed=seed, planted=PLANTED[bug]), batch=1)
+        except (KernelFault, AssertionError):
+            caught += 1
+        else:
+            caught += not error <= LARGEST_ERROR["bf16"]
+    assert caught

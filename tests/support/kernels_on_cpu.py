@@ -1,0 +1,144 @@
+"""A Hopper GPU that is a CPU: launches compile the kernels' own text with g++ against a model of the chip, and run it.
+
+The model (`emulator/`) shows wrong indices, missing barriers and wrong sizes, which is what goes wrong in such kernels; it knows
+neither speed nor registers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from attnscope_engine.cuda import wgmma
+from attnscope_engine.devices import cubins
+from attnscope_engine.devices.cuda_launch import is_tensor_map, packed
+from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
+from attnscope_engine.protocol import Dtype
+
+FOLDER = Path(__file__).parent / "emulator"
+REPLACED = {"ptx.cuh": "threads.h", "hopper.cuh": "hopper.h", wgmma.NAME: None}
+"""Instructions are in these files only; `hopper.h` holds the products too."""
+
+COMPILER = shutil.which("g++")
+
+GUARD = 64
+"""Elements before and after each output that must stay as they are."""
+
+CALL = """
+extern "C" const char* run(int grid, int threads, unsigned shared, unsigned seed, const void** pointers, const int* ints,
+                           float scale) {{
+  gridDim = {{(unsigned)grid, 1, 1}};
+  if (shared > SHARED_BYTES) return "too much shared memory";
+  const TensorMap* maps[3] = {{(const TensorMap*)pointers[0], (const TensorMap*)pointers[1], (const TensorMap*)pointers[2]}};
+  for (int block = 0; block < grid; ++block) {{
+    begin_hopper(seed & 1, seed & 2);
+    const auto kernel = [&] {{
+      {entry}(*maps[0], *maps[1], *maps[2], (u16*)pointers[3], (float*)pointers[4], {ints}, scale{extra});
+    }};
+    if (!run_block(block, threads, seed + block, kernel, land_some_copies)) return fault_text.c_str();
+  }}
+  return handed_out[0] || handed_out[1] ? "the counters are not zero after a launch" : "";
+}}
+"""
+SHAPE_INTS = 6
+
+
+class KernelFault(Exception):
+    """The model found something wrong."""
+
+
+def guarded(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+    """An array full of NaN with guards around it, of which only the array's own part is returned (its `base` holds all)."""
+    size = int(np.prod(shape))
+    whole = np.full(size + 2 * GUARD, np.nan if dtype == "float32" else 0x7FFF, dtype)
+    return whole[GUARD : GUARD + size].reshape(shape)
+
+
+def guards_are_whole(array: np.ndarray[Any, Any]) -> bool:
+    base = array
+    while base.base is not None:
+        base = base.base
+    outside = np.concatenate([base[:GUARD], base[-GUARD:]])
+    return bool(np.isnan(outside).all() if outside.dtype == np.float32 else (outside == 0x7FFF).all())
+
+
+@dataclass
+class HopperOnCpu:
+    """What `Variant.launch` asks of a device. Few multiprocessors: blocks of threads work on several blocks of queries."""
+
+    builds: Path
+    multiprocessors: int = 2
+    seed: int = 0
+    """Order of the threads; its first bit: copies are late, its second: products are early."""
+    planted: tuple[str, str] | None = None
+    """A bug: what to write for which text of the kernel."""
+    capability: tuple[int, int] = (9, 0)
+    workspaces: list[np.ndarray[Any, Any]] = field(default_factory=list)
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+        self.workspaces.append(guarded(shape, dtype))
+        return self.workspaces[-1]
+
+    def tensor_map(self, array: np.ndarray[Any, Any], box_rows: int, dtype: Dtype) -> np.ndarray[Any, Any]:
+        batch, heads, rows, columns = array.shape
+        assert array.flags.c_contiguous
+        assert columns % 8 == 0
+        assert 0 < box_rows <= 256
+        words = np.zeros(16 + 8, np.uint64)
+        start = -words.ctypes.data % 64 // 8
+        words = words[start : start + 16]
+        words[:5] = [array.ctypes.data, columns, rows, batch * heads, box_rows]
+        return words.view(TENSOR_MAP)
+
+    def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any:
+        def start(grid: tuple[int, int, int], threads: int, arguments: Sequence[Any], shared_bytes: int = 0) -> None:
+            arguments = packed(arguments, np.ndarray)
+            arrays = [value for value in arguments if isinstance(value, np.ndarray)]
+            ints = [int(value) for value in arguments if isinstance(value, np.int32)]
+            scales = [value for value in arguments if isinstance(value, np.float32)]
+            assert [is_tensor_map(value) for value in arrays] == [True, True, True, False, False]
+            assert len(scales) == 1
+            library = self._built(stem, entry, defines, len(ints) - SHAPE_INTS)
+            pointers = (ctypes.c_void_p * 5)(*(array.ctypes.data for array in arrays))
+            numbers = (ctypes.c_int * len(ints))(*ints)
+            said = library.run(
+                grid[0], threads, shared_bytes, self.seed, pointers, numbers, ctypes.c_float(float(scales[0]))
+            ).decode()
+            if said:
+                raise KernelFault(said)
+
+        return start
+
+    def _built(self, stem: str, entry: str, defines: dict[str, int], extras: int) -> Any:
+        def read(name: str) -> str:
+            if name not in REPLACED:
+                return cubins.file_text(name)
+            own = REPLACED[name]
+            return (FOLDER / own).read_text() if own else '#include "hopper.cuh"\n'
+
+        ints = ", ".join(f"ints[{i}]" for i in range(SHAPE_INTS))
+        extra = "".join(f", ints[{SHAPE_INTS + i}]" for i in range(extras))
+        text = cubins.source_of(stem, read)
+        if self.planted:
+            assert self.planted[0] in text
+            text = text.replace(*self.planted)
+        text += CALL.format(entry=entry, ints=ints, extra=extra)
+        flags = [*cubins.flags(defines), "-O1", "-std=c++17", "-w", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-ffp-contract=off"]
+        key = hashlib.sha256("\0".join([text, *flags]).encode()).hexdigest()[:16]
+        built = self.builds / f"{key}.so"
+        if not built.exists():
+            source = self.builds / f"{key}.cpp"
+            source.write_text(text)
+            assert COMPILER
+            done = subprocess.run([COMPILER, *flags, "-o", built, source], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr[:4000]
+        library = ctypes.CDLL(str(built))
+        library.run.restype = ctypes.c_char_p
+        return library
