@@ -1,35 +1,27 @@
 // The loop over tiles for 16-bit elements, part of `softmax_tiles.cuh`.
 //
-// Queries stay in registers. While a warp turns the scores of one chunk of keys into exponentials, its tensor cores make the scores
-// of the next chunk, across the border of two tiles as well: there are three buffers, for the tile before, this one and the next,
-// and one barrier a tile.
+// Queries stay in registers. Work is staggered by one chunk of keys: a warp multiplies the weights of a chunk by its values after the
+// scores of the next chunk are made and while their exponentials are taken, so that tensor cores and the unit for exponentials
+// have something to do at the same time, across the border of two tiles as well. One barrier a tile.
 // Exponentials are optimistic: they are taken from the maximum known so far, which needs neither the chunk's own maximum nor a
 // rescaling. Only when a lane's sum of them passes MOST (or is no number) the warp makes the scores once more and takes the new
 // maximum. The result is exact for any input: what exponentials are taken from cancels when the sums are divided.
-constexpr int MATRICES = WARP_ROWS / 16, STEPS = WIDTH / 16, CHUNKS = BLOCK_K / CHUNK / KEY_WARPS, BUFFERS = 3;
+constexpr int MATRICES = WARP_ROWS / 16, STEPS = WIDTH / 16, CHUNKS = BLOCK_K / CHUNK / KEY_WARPS;
+constexpr int KEY_BUFFERS = 2, VALUE_BUFFERS = 3;  // the values of the tile before are still needed while the next arrive
 constexpr float MOST = 1024.f;  // fp16 holds 2¹⁶ and sums lose nothing
 
 typedef Tile<DTYPE, WIDTH> Keys;
 constexpr int TILE_BYTES = BLOCK_K * Keys::ROW_BYTES, CHUNK_BYTES = CHUNK * Keys::ROW_BYTES;
 typedef float Scores[MATRICES][CHUNK / 8][4];
 
-// One tile, as a warp sees it: addresses of its first chunk, and of the first of the next tile.
+// One tile, as a warp sees it: addresses of its first chunk, and of the values of its last of the tile before.
 template <class Visible>
 struct Step {
-  u32 keys, next_keys, values;
+  u32 keys, values, last_values;
   int first_key, first_row;
   const Rows<Visible>& rows;
   float scale_log2;
 };
-
-__device__ __forceinline__ void copy_scores(Scores& to, const Scores& from) {
-#pragma unroll
-  for (int m = 0; m < MATRICES; ++m)
-#pragma unroll
-    for (int j = 0; j < CHUNK / 8; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) to[m][j][e] = from[m][j][e];
-}
 
 // The exponentials of a chunk: packed, and what they add to each row's sum in this lane.
 struct Exponentials {
@@ -49,6 +41,10 @@ struct Exponentials {
     added[m][half] += x + y;
     weights[m][j / 2][j % 2 * 2 + half] = pack<DTYPE>(x, y);
   }
+  __device__ __forceinline__ void take_all(const Scores& scores, const float (&from)[MATRICES][2], float scale_log2) {
+#pragma unroll
+    for (int pair = 0; pair < PAIRS; ++pair) take(pair, scores, from, scale_log2);
+  }
   __device__ __forceinline__ float all() const {
     float sum = 0.f;
 #pragma unroll
@@ -60,19 +56,20 @@ struct Exponentials {
 // Everything that a warp knows of its rows.
 struct WarpRows {
   u32 queries[MATRICES][STEPS][4];
+  u32 weights[MATRICES][CHUNK / 16][4];  // of the last chunk, whose values are still to be added if `pending`
+  bool pending;
   float sums[MATRICES][WIDTH / 8][4];
   float base[MATRICES][2];   // of each row: what exponentials are taken from, in units of log2; −inf before the first
   float total[MATRICES][2];  // of each row: this lane's share of the sum of exponentials
 
-  // scores = queries · a chunk of keys transposed; calls `meanwhile` for each of the STEPS, with work for the other units.
-  template <class Work>
-  __device__ __forceinline__ void multiply_keys(Scores& scores, u32 keys, const Work& meanwhile) const {
+  // scores = queries · a chunk of keys transposed.
+  __device__ __forceinline__ void multiply_keys(Scores& scores, u32 keys) const {
 #pragma unroll
     for (int m = 0; m < MATRICES; ++m)
 #pragma unroll
       for (int j = 0; j < CHUNK / 8; ++j) scores[m][j][0] = scores[m][j][1] = scores[m][j][2] = scores[m][j][3] = 0.f;
 #pragma unroll
-    for (int step = 0; step < STEPS; ++step) {
+    for (int step = 0; step < STEPS; ++step)
 #pragma unroll
       for (int j = 0; j < CHUNK / 16; ++j) {
         u32 b[4];
@@ -83,12 +80,12 @@ struct WarpRows {
           multiply<DTYPE>(scores[m][2 * j + 1], queries[m][step], b[2], b[3]);
         }
       }
-      meanwhile(step);
-    }
   }
 
-  // sums += weights · a chunk of values.
-  __device__ __forceinline__ void add_values(const u32 (&weights)[MATRICES][CHUNK / 16][4], u32 values) {
+  // sums += weights · the chunk of values before; calls `meanwhile` for each of PARTS parts, with work for the other units.
+  static constexpr int PARTS = CHUNK / 16 * WIDTH / 16;
+  template <class Work>
+  __device__ __forceinline__ void add_values(u32 values, const Work& meanwhile) {
 #pragma unroll
     for (int step = 0; step < CHUNK / 16; ++step)
 #pragma unroll
@@ -100,6 +97,7 @@ struct WarpRows {
           multiply<DTYPE>(sums[m][2 * i], weights[m][step], b[0], b[1]);
           multiply<DTYPE>(sums[m][2 * i + 1], weights[m][step], b[2], b[3]);
         }
+        meanwhile(step * (WIDTH / 16) + i);
       }
   }
 
@@ -135,49 +133,53 @@ struct WarpRows {
     }
   }
 
-  // Takes in chunk C of a tile, whose scores are `now`, and makes those of the next.
-  template <bool MASKED, int C, class Visible>
-  __device__ __forceinline__ void absorb(Scores& now, Scores& next, const Step<Visible>& step) {
-    const u32 keys = step.keys + C * CHUNK_BYTES;
+  // Takes in chunk C of a tile, and adds the values of the one before.
+  template <bool WHOLE, int C, class Visible>
+  __device__ __forceinline__ void absorb(const Step<Visible>& step) {
+    const u32 keys = step.keys + C * CHUNK_BYTES, values = C ? step.values + (C - 1) * CHUNK_BYTES : step.last_values;
     const int first_key = step.first_key + C * CHUNK;
-    const u32 next_keys = C + 1 < CHUNKS ? keys + CHUNK_BYTES : step.next_keys;
-    if (MASKED) {
-      const bool beyond = first_key >= step.rows.high(step.first_row + WARP_ROWS - 1);
-      if (beyond || (first_key + CHUNK <= step.rows.low(step.first_row) && first_key >= step.rows.sinks())) {  // all hidden
-        multiply_keys(next, next_keys, [](int) {});
-        return;
-      }
-      mask(now, first_key, step.first_row, step.rows);
-    }
+    Scores scores;
     Exponentials found;
-    multiply_keys(next, next_keys, [&](int part) {
+    if (WHOLE) {
+      multiply_keys(scores, keys);
+      add_values(values, [&](int part) {
 #pragma unroll
-      for (int pair = 0; pair < found.PAIRS; ++pair)
-        if (pair * STEPS / found.PAIRS == part) found.take(pair, now, base, step.scale_log2);
-    });
+        for (int pair = 0; pair < found.PAIRS; ++pair)
+          if (pair * PARTS / found.PAIRS == part) found.take(pair, scores, base, step.scale_log2);
+      });
+    } else {
+      if (pending) add_values(values, [](int) {});
+      const bool beyond = first_key >= step.rows.high(step.first_row + WARP_ROWS - 1);
+      pending = !beyond && (first_key + CHUNK > step.rows.low(step.first_row) || first_key < step.rows.sinks());
+      if (!pending) return;  // no row sees any of it
+      multiply_keys(scores, keys);
+      mask(scores, first_key, step.first_row, step.rows);
+      found.take_all(scores, base, step.scale_log2);
+    }
     if (!__all_sync(~0u, found.all() <= MOST)) {
-      multiply_keys(now, keys, [](int) {});
-      if (MASKED) mask(now, first_key, step.first_row, step.rows);
+      multiply_keys(scores, keys);
+      if (!WHOLE) mask(scores, first_key, step.first_row, step.rows);
       float from[MATRICES][2];
-      settle(from, now, step.scale_log2);
+      settle(from, scores, step.scale_log2);
       found = Exponentials();
-#pragma unroll
-      for (int pair = 0; pair < found.PAIRS; ++pair) found.take(pair, now, from, step.scale_log2);
+      found.take_all(scores, from, step.scale_log2);
     }
 #pragma unroll
     for (int m = 0; m < MATRICES; ++m) {
       total[m][0] += found.added[m][0];
       total[m][1] += found.added[m][1];
+#pragma unroll
+      for (int i = 0; i < CHUNK / 16; ++i)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) weights[m][i][e] = found.weights[m][i][e];
     }
-    add_values(found.weights, step.values + C * CHUNK_BYTES);
   }
 
-  // All chunks of a tile that this warp takes but the last, or the last.
-  template <bool MASKED, bool LAST, int C = LAST ? CHUNKS - 1 : 0, class Visible>
-  __device__ __forceinline__ void absorb_chunks(Scores& even, Scores& odd, const Step<Visible>& step) {
-    if constexpr (C < CHUNKS - !LAST) {
-      absorb<MASKED, C>(C % 2 ? odd : even, C % 2 ? even : odd, step);
-      absorb_chunks<MASKED, LAST, C + 1>(even, odd, step);
+  template <bool WHOLE, int C = 0, class Visible>
+  __device__ __forceinline__ void absorb_tile(const Step<Visible>& step) {
+    if constexpr (C < CHUNKS) {
+      absorb<WHOLE, C>(step);
+      absorb_tile<WHOLE, C + 1>(step);
     }
   }
 };
@@ -225,11 +227,10 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   const Rows<Visible> rows = {visible, shape.queries, shape.heads_per_key_head};
   const int last_row = min(block.first_row + BLOCK_Q, rows.count()) - 1;
   const Walk walk = walk_of(rows, block.first_row, last_row, block.split, shape.splits);
-  unsigned char* const all_values = memory + BUFFERS * TILE_BYTES;
+  unsigned char* const all_values = memory + KEY_BUFFERS * TILE_BYTES;
   const auto load = [&](unsigned char* buffer, const Stored* matrix, int tile) {
     Keys{buffer}.template load<BLOCK_K, THREADS>(matrix, walk.first_key(tile), shape.keys, shape.width, shape.width);
   };
-  int before = 2 * TILE_BYTES, now = 0, next = TILE_BYTES;  // the buffers of three tiles, which change places
 
   // Queries pass through the memory behind the first tile of keys.
   const Keys queries = {memory + TILE_BYTES};
@@ -240,6 +241,7 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   __syncthreads();
   const int row0 = warp() % QUERY_WARPS * WARP_ROWS, first_row = block.first_row + row0;
   WarpRows mine;
+  mine.pending = false;
 #pragma unroll
   for (int m = 0; m < MATRICES; ++m) {
 #pragma unroll
@@ -251,45 +253,35 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   }
   __syncthreads();
   if (walk.begin < walk.end) load(all_values, block.v, walk.begin);
-  if (walk.begin + 1 < walk.end) {
-    load(memory + next, block.k, walk.begin + 1);
-    load(all_values + next, block.v, walk.begin + 1);
-  }
 
   // Addresses of what this lane names to load_matrices: of the first chunk that its warp takes of a tile.
   const int share = warp() / QUERY_WARPS * CHUNKS * CHUNK;
   const u32 keys = Keys{memory}.part(share + (lane() & 7) + (lane() >> 4 << 3), lane() >> 3 & 1);
   const u32 values = Keys{all_values}.part(share + (lane() & 15), lane() >> 4);
   const int whole_begin = rows.low(min(first_row + WARP_ROWS - 1, last_row)), whole_end = rows.high(first_row);
-  Scores even, odd;
-  mine.multiply_keys(even, keys, [](int) {});
-  wait_for_copies();
-  __syncthreads();
+  int before = 2 * TILE_BYTES, now = 0, next = TILE_BYTES, key_buffer = 0;  // the buffers of three tiles change places
 #pragma unroll 1
   for (int tile = walk.begin; tile < walk.end; ++tile) {
-    const int key0 = walk.first_key(tile);
-    const bool whole = key0 >= whole_begin && key0 + BLOCK_K <= whole_end;
-    const Step<Visible> step = {keys + now, keys + next, values + now, key0 + share, first_row, rows, shape.scale_log2};
-    if (whole)
-      mine.absorb_chunks<false, false>(even, odd, step);
-    else
-      mine.absorb_chunks<true, false>(even, odd, step);
     wait_for_copies();
-    __syncthreads();  // the next tile is here, and nobody needs the one before any more
-    if (tile + 2 < walk.end) {
-      load(memory + before, block.k, tile + 2);
-      load(all_values + before, block.v, tile + 2);
+    __syncthreads();  // this tile is here, and nobody needs the one before the last any more
+    if (tile + 1 < walk.end) {
+      load(memory + (TILE_BYTES - key_buffer), block.k, tile + 1);
+      load(all_values + next, block.v, tile + 1);
     }
-    if (whole)
-      mine.absorb_chunks<false, true>(even, odd, step);
+    const int key0 = walk.first_key(tile);
+    const u32 last_values = values + before + (CHUNKS - 1) * CHUNK_BYTES;
+    const Step<Visible> step = {keys + key_buffer, values + now, last_values, key0 + share, first_row, rows, shape.scale_log2};
+    if (mine.pending && key0 >= whole_begin && key0 + BLOCK_K <= whole_end)
+      mine.absorb_tile<true>(step);
     else
-      mine.absorb_chunks<true, true>(even, odd, step);
+      mine.absorb_tile<false>(step);
     const int spare = before;
     before = now;
     now = next;
     next = spare;
-    if (CHUNKS % 2) copy_scores(even, odd);
+    key_buffer = TILE_BYTES - key_buffer;
   }
+  if (mine.pending) mine.add_values(values + before + (CHUNKS - 1) * CHUNK_BYTES, [](int) {});
 
   if (KEY_WARPS > 1) {
     __syncthreads();
