@@ -32,6 +32,8 @@ class FakeArray:
 class WritingDevice:
     """Keeps every workspace and every launch; has no memory and runs nothing."""
 
+    multiprocessors: int = 132
+    shared_bytes: int = 227 * 1024
     workspaces: list[FakeArray] = field(default_factory=list)
     launches: list[tuple[str, tuple[int, int, int], int, int]] = field(default_factory=list)
 

@@ -30,7 +30,6 @@ def text_of(name: str) -> str:
 def library(stem: str, entry: str, signature: tuple[str, ...], defines: tuple[str, ...]) -> ctypes.CDLL:
     """Compiled kernel with a function `start(blocks…, threads, seed, arguments…)`."""
     parameters = "".join(f", {kind} a{place}" for place, kind in enumerate(signature))
-    names = ", ".join(f"(decltype(pointer_{place}))a{place}" if kind == "void*" else f"a{place}" for place, kind in enumerate(signature))
     names = ", ".join(f"Any{{a{place}}}" if kind == "void*" else f"a{place}" for place, kind in enumerate(signature))
     start = f"""
 struct Any {{ void* pointer; template <class T> operator T*() const {{ return (T*)pointer; }} }};
@@ -56,6 +55,7 @@ class EmulatedDevice:
     """What `Variant.launch` asks of a GPU, on arrays of numpy; counts its launches."""
 
     multiprocessors = 3
+    shared_bytes = 99 * 1024
 
     def __init__(self) -> None:
         self.launches: list[tuple[str, tuple[int, int, int], int, int]] = []

@@ -40,8 +40,8 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   const int last_row = min(block.first_row + BLOCK_Q, rows.count()) - 1;
   const Walk walk = walk_of(rows, block.first_row, last_row, block.split, shape.splits);
 
-  queries.load_scattered<BLOCK_Q, THREADS>(block.q, block.first_row, rows.count(), shape.width, [&](int row) { return rows.place(row); });
-  if (walk.begin < walk.end) keys.load<BLOCK_K, THREADS>(block.k, walk.first_key(walk.begin), shape.keys, shape.width, shape.width);
+  queries.load_scattered<BLOCK_Q, THREADS>(block.q, block.first_row, rows.count(), HEAD_DIM, [&](int row) { return rows.place(row); });
+  if (walk.begin < walk.end) keys.load<BLOCK_K, THREADS>(block.k, walk.first_key(walk.begin), shape.keys, HEAD_DIM, HEAD_DIM);
   wait_for_copies();
   __syncthreads();
 
@@ -52,12 +52,12 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
 #pragma unroll 1
   for (int tile = walk.begin; tile < walk.end; ++tile) {
     const int key0 = walk.first_key(tile);
-    values.load<BLOCK_K, THREADS>(block.v, key0, shape.keys, shape.width, shape.width);
+    values.load<BLOCK_K, THREADS>(block.v, key0, shape.keys, HEAD_DIM, HEAD_DIM);
     float scores[BLOCK_K / 8][4];
     multiply_rows<DTYPE, WIDTH, BLOCK_K>(scores, queries, row0, keys);
     wait_for_copies();
     __syncthreads();
-    if (tile + 1 < walk.end) keys.load<BLOCK_K, THREADS>(block.k, walk.first_key(tile + 1), shape.keys, shape.width, shape.width);
+    if (tile + 1 < walk.end) keys.load<BLOCK_K, THREADS>(block.k, walk.first_key(tile + 1), shape.keys, HEAD_DIM, HEAD_DIM);
 
     if (key0 < whole_begin || key0 + BLOCK_K > whole_end) {
       mask_row<0, BLOCK_K>(scores, key0, upper, rows);

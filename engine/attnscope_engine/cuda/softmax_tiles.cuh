@@ -4,7 +4,7 @@
 // keys split over blocks: Dao et al. 2023, "Flash-Decoding".
 // `Visible` says which keys a query sees: [low(query), high(query)) and the first `sinks` of those below high(query); low and high
 // never decrease with the query. Tiles that no row of the block sees are not visited.
-// Constants: DTYPE, WIDTH (head_dim rounded up to a multiple of 32), BLOCK_Q rows and BLOCK_K keys, WARP_ROWS rows of a warp,
+// Constants: DTYPE, HEAD_DIM, WIDTH (it rounded up to a multiple of 32), BLOCK_Q rows and BLOCK_K keys, WARP_ROWS rows of a warp,
 // KEY_WARPS warps that share rows and halve the keys of a tile, CHUNK keys that a warp takes at a time; DECODE: few queries, so
 // the rows of a block are those of all heads of a key head, and the keys may be cut into `splits` parts.
 #include "tiles.cuh"
@@ -13,14 +13,14 @@ typedef Element<DTYPE>::Stored Stored;
 constexpr int QUERY_WARPS = BLOCK_Q / WARP_ROWS, THREADS = 32 * QUERY_WARPS * KEY_WARPS;
 
 struct Shape {
-  int queries, keys, width;  // rows of q and of k; head_dim itself
+  int queries, keys;  // rows of q and of k
   int heads_per_key_head;
   int splits;                // 1, or DECODE how many blocks share the keys of a row
   float scale_log2;          // scale · log2(e): exponentials are taken to base two
 };
 
-// q, out: (B, H, queries, width); k, v: (B, G, keys, width); lse: (B, H, queries). With more than one split, `parts` holds what each
-// split found: (splits, B, H, queries, width), then its log-sum-exps (splits, B, H, queries).
+// q, out: (B, H, queries, HEAD_DIM); k, v: (B, G, keys, HEAD_DIM); lse: (B, H, queries). With more than one split, `parts` holds what each
+// split found: (splits, B, H, queries, HEAD_DIM), then its log-sum-exps (splits, B, H, queries).
 struct Tensors {
   const Stored *q, *k, *v;
   Stored* out;
@@ -72,9 +72,9 @@ struct Place {
     first_row = (gridDim.x / splits - 1 - blockIdx.x / splits) * BLOCK_Q;
     const i64 matrix = (i64)blockIdx.z * gridDim.y + blockIdx.y, key_matrix = matrix / heads;
     first_place = matrix * (DECODE ? shape.heads_per_key_head : 1) * shape.queries;
-    q = tensors.q + first_place * shape.width;
-    k = tensors.k + key_matrix * shape.keys * shape.width;
-    v = tensors.v + key_matrix * shape.keys * shape.width;
+    q = tensors.q + first_place * HEAD_DIM;
+    k = tensors.k + key_matrix * shape.keys * HEAD_DIM;
+    v = tensors.v + key_matrix * shape.keys * HEAD_DIM;
   }
 };
 
@@ -101,16 +101,16 @@ __device__ __forceinline__ void finish_row(const Tensors& tensors, const Shape& 
   const bool partial = DECODE && shape.splits > 1;
   const i64 all_rows = (i64)gridDim.z * gridDim.y * rows.count(), place = block.first_place + rows.place(row);
   const i64 part = block.split * all_rows + place;
-  if ((lane() & 3) == 0) *(partial ? tensors.parts + shape.splits * all_rows * shape.width + part : tensors.lse + place) = log_sum;
+  if ((lane() & 3) == 0) *(partial ? tensors.parts + shape.splits * all_rows * HEAD_DIM + part : tensors.lse + place) = log_sum;
 #pragma unroll
   for (int i = 0; i < WIDTH / 8; ++i) {
     const int column = 8 * i + 2 * (lane() & 3);
     const float x = sums[i][2 * HALF] * factor, y = sums[i][2 * HALF + 1] * factor;
-    if (column >= shape.width) continue;
+    if (column >= HEAD_DIM) continue;
     if (partial)
-      store_pair<FP32>(tensors.parts + part * shape.width + column, x, y);
+      store_pair<FP32>(tensors.parts + part * HEAD_DIM + column, x, y);
     else
-      store_pair<DTYPE>(tensors.out + place * shape.width + column, x, y);
+      store_pair<DTYPE>(tensors.out + place * HEAD_DIM + column, x, y);
   }
 }
 
@@ -123,25 +123,25 @@ __device__ __forceinline__ void finish_row(const Tensors& tensors, const Shape& 
 #if DECODE
 // out and lse of a row from those of its splits. A warp a row: 4 rows a block of 128 threads, x the blocks.
 extern "C" __global__ void __launch_bounds__(128) merge_splits(const float* __restrict__ parts, Stored* __restrict__ out,
-                                                               float* __restrict__ lse, i64 rows, int width, int splits) {
+                                                               float* __restrict__ lse, i64 rows, int splits) {
   const i64 row = (i64)blockIdx.x * 4 + warp();
   if (row >= rows) return;
-  const float* logs = parts + splits * rows * width + row;
+  const float* logs = parts + splits * rows * HEAD_DIM + row;
   float top = NEG_INF, total = 0.f;
   for (int split = 0; split < splits; ++split) top = fmaxf(top, logs[split * rows]);
   const float shift = top == NEG_INF ? 0.f : top;
   for (int split = 0; split < splits; ++split) total += exp2_fast((logs[split * rows] - shift) * 1.4426950408889634f);
   const float factor = total == 0.f ? 0.f : 1.f / total;
-  for (int column = 2 * lane(); column < width; column += 64) {
+  for (int column = 2 * lane(); column < HEAD_DIM; column += 64) {
     float x = 0.f, y = 0.f;
 #pragma unroll 4
     for (int split = 0; split < splits; ++split) {
       const float weight = exp2_fast((logs[split * rows] - shift) * 1.4426950408889634f) * factor;
-      const float2 part = *(const float2*)(parts + (split * rows + row) * width + column);
+      const float2 part = *(const float2*)(parts + (split * rows + row) * HEAD_DIM + column);
       x = fmaf(weight, part.x, x);
       y = fmaf(weight, part.y, y);
     }
-    store_pair<DTYPE>(out + row * width + column, x, y);
+    store_pair<DTYPE>(out + row * HEAD_DIM + column, x, y);
   }
   if (lane() == 0) lse[row] = total == 0.f ? NEG_INF : top + 0.6931471805599453f * log2_fast(total);
 }

@@ -56,9 +56,14 @@ struct Tile {
       const int row = threadIdx.x / PARTS, column = threadIdx.x % PARTS * PER_PART;
       const u32 to = part(row, threadIdx.x % PARTS);
       const Stored* from = matrix + (first + row) * stride + column;
+      if (first + ROWS <= rows) {
 #pragma unroll
-      for (int i = 0; i < ROWS; i += AT_ONCE, from += AT_ONCE * stride)
-        copy_16(to + i * ROW_BYTES, from, first + row + i < rows && column < width);
+        for (int i = 0; i < ROWS; i += AT_ONCE) copy_16(to + i * ROW_BYTES, from + i * stride, column < width);
+      } else {
+#pragma unroll
+        for (int i = 0; i < ROWS; i += AT_ONCE)
+          copy_16(to + i * ROW_BYTES, from + i * stride, first + row + i < rows && column < width);
+      }
     } else {
 #pragma unroll 4
       for (int i = threadIdx.x; i < ROWS * PARTS; i += THREADS) {

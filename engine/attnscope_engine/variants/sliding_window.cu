@@ -16,10 +16,10 @@ struct Visible {
   }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) sliding_window(
+extern "C" __global__ void __launch_bounds__(THREADS) sliding_window(
     const Stored* __restrict__ q, const Stored* __restrict__ k, const Stored* __restrict__ v, Stored* __restrict__ out,
-    float* __restrict__ lse, float* __restrict__ parts, int queries, int keys, int width, int heads_per_key_head, int splits,
+    float* __restrict__ lse, float* __restrict__ parts, int queries, int keys, int heads_per_key_head, int splits,
     float scale_log2, int window, int sinks) {
-  const Shape shape = {queries, keys, width, heads_per_key_head, splits, scale_log2};
+  const Shape shape = {queries, keys, heads_per_key_head, splits, scale_log2};
   softmax_over_tiles({q, k, v, out, lse, parts}, shape, Visible{keys - queries, keys, window, sinks});
 }

@@ -13,10 +13,10 @@ struct Visible {
   __device__ __forceinline__ int high(int row) const { return CAUSAL ? max(0, min(row + offset + 1, keys)) : keys; }
 };
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) softmax_tiled(
+extern "C" __global__ void __launch_bounds__(THREADS) softmax_tiled(
     const Stored* __restrict__ q, const Stored* __restrict__ k, const Stored* __restrict__ v, Stored* __restrict__ out,
-    float* __restrict__ lse, float* __restrict__ parts, int queries, int keys, int width, int heads_per_key_head, int splits,
+    float* __restrict__ lse, float* __restrict__ parts, int queries, int keys, int heads_per_key_head, int splits,
     float scale_log2) {
-  const Shape shape = {queries, keys, width, heads_per_key_head, splits, scale_log2};
+  const Shape shape = {queries, keys, heads_per_key_head, splits, scale_log2};
   softmax_over_tiles({q, k, v, out, lse, parts}, shape, Visible{keys - queries, keys});
 }
