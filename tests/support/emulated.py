@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import shutil
 import subprocess
 import tempfile
@@ -55,9 +54,9 @@ class EmulatedDevice:
     """What `Variant.launch` asks of a GPU, on arrays of numpy; counts its launches."""
 
     multiprocessors = 3
-    shared_bytes = 99 * 1024
 
-    def __init__(self) -> None:
+    def __init__(self, shared_bytes: int) -> None:
+        self.shared_bytes = shared_bytes
         self.launches: list[tuple[str, tuple[int, int, int], int, int]] = []
         self.workspaces: list[np.ndarray] = []
 
@@ -71,7 +70,9 @@ class EmulatedDevice:
         def run(grid: tuple[int, int, int], threads: int, arguments: Sequence[Any], shared_bytes: int = 0) -> None:
             signature = tuple("void*" if isinstance(x, np.ndarray) else C_TYPES[type(x)][0] for x in arguments)
             code = library(stem, entry, signature, cubins.flags(defines))
-            values = [x.ctypes.data_as(ctypes.c_void_p) if isinstance(x, np.ndarray) else C_TYPES[type(x)][1](x) for x in arguments]
+            values = [
+                x.ctypes.data_as(ctypes.c_void_p) if isinstance(x, np.ndarray) else C_TYPES[type(x)][1](x) for x in arguments
+            ]
             self.launches.append((entry, grid, threads, shared_bytes))
             code.start(*(ctypes.c_uint(n) for n in grid), ctypes.c_int(threads), ctypes.c_uint(len(self.launches)), *values)
 

@@ -118,7 +118,7 @@ class SoftmaxTiling:
 
     @property
     def shared_bytes(self) -> int:
-        """16-bit: two tiles of keys and two of values, or what passes through their place before and after; fp32: queries, a tile each."""
+        """16-bit: two tiles of keys and of values, or what passes through their place; fp32: the queries and a tile of each."""
         row_bytes = self.width * ITEM_BYTES[self.dtype]
         if self.dtype == "fp32":
             return (self.block_q + 2 * self.block_k) * row_bytes
@@ -142,11 +142,11 @@ class SoftmaxTiling:
 
 
 LARGE_TILES_FROM = 128 * 1024
-"""Shared memory a block may have from which two blocks of large tiles fit a multiprocessor: compute capability 8.0, 8.7, 9.0, 10.x."""
+"""Shared memory that a block may have where two of large tiles fit a multiprocessor: on 8.0, 8.7, 9.0 and 10.x."""
 
 
 def softmax_tiling(title: str, head_dim: int, dtype: Dtype, shared_bytes: int, decode_rows: int = 0) -> SoftmaxTiling:
-    """Tiles so that two blocks share a multiprocessor of any card since 8.0, and one runs on 7.5; those of fp32 as `tiling` has them.
+    """Tiles so that two blocks share a multiprocessor of any card since 8.0 and one runs on 7.5; fp32 as `tiling` has them.
 
     `shared_bytes`: what a block may have on this card. `decode_rows`: rows that share a key head when queries are few, else 0.
 

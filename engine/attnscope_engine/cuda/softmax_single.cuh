@@ -46,7 +46,6 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   __syncthreads();
 
   const int row0 = 16 * warp(), upper = block.first_row + row0 + (lane() >> 2);
-  const int whole_begin = rows.low(last_row), whole_end = rows.high(block.first_row);
   float sums[WIDTH / 8][4] = {};
   RunningRow above = {NEG_INF, 0.f}, below = {NEG_INF, 0.f};
 #pragma unroll 1
@@ -59,7 +58,7 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
     __syncthreads();
     if (tile + 1 < walk.end) keys.load<BLOCK_K, THREADS>(block.k, walk.first_key(tile + 1), shape.keys, HEAD_DIM, HEAD_DIM);
 
-    if (key0 < whole_begin || key0 + BLOCK_K > whole_end) {
+    if (key0 < rows.low(last_row) || key0 + BLOCK_K > rows.high(block.first_row)) {
       mask_row<0, BLOCK_K>(scores, key0, upper, rows);
       mask_row<1, BLOCK_K>(scores, key0, upper + 8, rows);
     }
