@@ -64,6 +64,10 @@ class ParamField:
 class CudaDevice(Protocol):
     """What `launch` may ask of a GPU: see `devices/cuda.py`."""
 
+    multiprocessors: int
+    shared_bytes: int
+    """Shared memory that a block may have."""
+
     def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any: ...
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any: ...
     def multiply(self, left: Any, right: Any, out: Any, dtype: Dtype, scale: float, transposed: bool) -> None: ...

@@ -54,6 +54,8 @@ class WritingDevice:
 
     capability: tuple[int, int] = (8, 0)
     multiprocessors: int = 132
+    shared_bytes: int = 227 * 1024
+    portable: bool = False
     workspaces: list[FakeArray] = field(default_factory=list)
     products: list[tuple[int, int, int, int]] = field(default_factory=list)
     launches: list[tuple[str, tuple[int, int, int], int, int]] = field(default_factory=list)

@@ -18,16 +18,39 @@ DTYPES: tuple[Dtype, ...] = ("fp32", "bf16", "fp16")
 MOST_SPILLED = 32
 """Bytes a thread: what ptxas gives up by itself to fit one more block on the card, not an array in slow memory."""
 
-Case = tuple[str, str, Dtype, int]
+TILED = ("chunked", "sliding_window", "softmax_tiled")
+"""Built on `softmax_tiles.cuh`."""
 
-SMALL = [(stem, arch, dtype, 64) for stem in STEMS for arch in ARCHS for dtype in DTYPES if (arch, dtype) != ("sm_75", "bf16")]
-WIDE = [(stem, "sm_90", dtype, 128) for stem in STEMS if stem != cubins.DEVICE for dtype in DTYPES]
+SHARED_KIB = {"sm_75": 64, "sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_90a": 227, "sm_100": 227, "sm_120": 99}
+"""What a block may have."""
+
+Case = tuple[str, str, Dtype, int, int]
+
+SMALL = [(stem, arch, dtype, 64, 0) for stem in STEMS for arch in ARCHS for dtype in DTYPES if (arch, dtype) != ("sm_75", "bf16")]
+WIDE = [(stem, "sm_90", dtype, 128, 0) for stem in STEMS if stem != cubins.DEVICE for dtype in DTYPES]
+WIDEST: list[Case] = [
+    ("softmax_tiled", arch, "fp16", head_dim, 0) for arch in ("sm_75", "sm_86") for head_dim in (96, 128, 192, 256)
+]
+DECODE: list[Case] = [
+    *(("softmax_tiled", arch, "fp16", 128, 8) for arch in ("sm_75", "sm_80", "sm_86", "sm_120")),
+    *(
+        ("softmax_tiled", "sm_90", dtype, head_dim, rows)
+        for dtype in DTYPES
+        for head_dim, rows in ((64, 64), (128, 32), (256, 1))
+    ),
+    ("sliding_window", "sm_90", "bf16", 128, 1),
+]
 
 
 def compiled(case: Case) -> tuple[bytes, str]:
-    stem, arch, dtype, head_dim = case
-    tiles = cuda.tiling(stem, head_dim, dtype)
-    defines = {"DTYPE": cuda.DTYPE_CODE[dtype]} if stem == cubins.DEVICE else {**tiles.defines(True), "SEGMENT": 256}
+    stem, arch, dtype, head_dim, decode_rows = case
+    if stem == cubins.DEVICE:
+        defines = {"DTYPE": cuda.DTYPE_CODE[dtype]}
+    elif stem in TILED:
+        defines = cuda.softmax_tiling(stem, head_dim, dtype, SHARED_KIB[arch] * 1024, decode_rows).defines(True)
+    else:
+        tiles = cuda.tiling(stem, head_dim, dtype)
+        defines = {**tiles.defines(True), "SEGMENT": 256}
     return nvrtc.compile_cubin(cubins.source_of(stem), f"{stem}.cu", arch, cubins.flags(defines))
 
 
@@ -51,7 +74,7 @@ def all_started(request: pytest.FixtureRequest) -> None:
             future(case)
 
 
-@pytest.mark.parametrize("case", [*SMALL, *WIDE], ids=lambda case: "-".join(map(str, case)))
+@pytest.mark.parametrize("case", [*SMALL, *WIDE, *WIDEST, *DECODE], ids=lambda case: "-".join(map(str, case)))
 def test_that_each_kernel_compiles_without_warning_or_spill(case: Case) -> None:
     cubin, log = future(case).result()
     assert cubin.startswith(b"\x7fELF")
@@ -80,3 +103,19 @@ def test_that_tiles_fit_the_shared_memory_of_every_card(dtype: Dtype, head_dim: 
     tiles = cuda.tiling("Flash", head_dim, dtype)
     assert tiles.width >= head_dim
     assert tiles.shared_bytes(tiles.block_q + 2 * tiles.block_k) <= 64 * 1024
+
+
+@pytest.mark.parametrize("kib", sorted(set(SHARED_KIB.values())))
+@pytest.mark.parametrize("head_dim", [*range(8, 257, 8)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_that_tiles_of_softmax_fit_the_shared_memory_of_the_card(dtype: Dtype, head_dim: int, kib: int) -> None:
+    """A block is within its limit, and from 8.0 on two of 16-bit elements are within a multiprocessor's, which is 1 KiB more."""
+    for decode_rows in (0, 1, 17, 33, 128):
+        tiles = cuda.softmax_tiling("Flash", head_dim, dtype, kib * 1024, decode_rows)
+        assert tiles.width >= head_dim
+        assert tiles.threads % 32 == 0
+        assert tiles.block_k % (tiles.chunk * tiles.key_warps) == 0
+        assert tiles.block_q >= min(decode_rows, 32)
+        assert tiles.shared_bytes <= 64 * 1024
+        if dtype != "fp32" and kib > 64:
+            assert 2 * (tiles.shared_bytes + 1024) <= (kib + 1) * 1024

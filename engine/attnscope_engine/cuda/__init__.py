@@ -92,6 +92,98 @@ def aligned(count: int) -> int:
     return blocks(count, ALIGNMENT) * ALIGNMENT
 
 
+@dataclass(frozen=True, slots=True)
+class SoftmaxTiling:
+    """Sizes that `softmax_tiles.cuh` is compiled for."""
+
+    dtype: Dtype
+    head_dim: int
+    width: int
+    """head_dim as the tiles have it."""
+    block_q: int
+    """Rows of a block of threads."""
+    block_k: int
+    """Keys of a tile."""
+    warp_rows: int
+    """Rows of a warp, 16 or 32."""
+    key_warps: int
+    """Warps that share rows and halve the keys of a tile."""
+    chunk: int
+    """Keys that a warp takes at a time."""
+    decode: bool
+    """The rows of a block are those of all heads of a key head, and keys may be split over blocks."""
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.key_warps * self.block_q // self.warp_rows
+
+    @property
+    def shared_bytes(self) -> int:
+        """16-bit: two tiles of keys and of values, or what passes through their place; fp32: the queries and a tile of each."""
+        row_bytes = self.width * ITEM_BYTES[self.dtype]
+        if self.dtype == "fp32":
+            return (self.block_q + 2 * self.block_k) * row_bytes
+        joined = self.block_q // 16 * (self.width // 2 + 4) * 128 if self.key_warps > 1 else 0
+        return max(max(4 * self.block_k, self.block_k + self.block_q) * row_bytes, joined)
+
+    def defines(self, causal: bool) -> dict[str, int]:
+        """Constants of the kernels."""
+        return {
+            "DTYPE": DTYPE_CODE[self.dtype],
+            "HEAD_DIM": self.head_dim,
+            "WIDTH": self.width,
+            "BLOCK_Q": self.block_q,
+            "BLOCK_K": self.block_k,
+            "WARP_ROWS": self.warp_rows,
+            "KEY_WARPS": self.key_warps,
+            "CHUNK": self.chunk,
+            "DECODE": int(self.decode),
+            "CAUSAL": int(causal),
+        }
+
+
+LARGE_TILES_FROM = 128 * 1024
+"""Shared memory that a block may have where two of large tiles fit a multiprocessor: on 8.0, 8.7, 9.0 and 10.x."""
+
+
+def softmax_tiling(title: str, head_dim: int, dtype: Dtype, shared_bytes: int, decode_rows: int = 0) -> SoftmaxTiling:
+    """Tiles so that two blocks share a multiprocessor of any card since 8.0 and one runs on 7.5; fp32 as `tiling` has them.
+
+    `shared_bytes`: what a block may have on this card. `decode_rows`: rows that share a key head when queries are few, else 0.
+
+    Raises:
+        Unsupported: as `tiling`.
+    """
+    base = tiling(title, head_dim, dtype)
+    width, decode = base.width, decode_rows > 0
+    rows = next((rows for rows in (16, 32, 64) if 0 < decode_rows <= rows), 0)
+    if dtype == "fp32":
+        return SoftmaxTiling(dtype, head_dim, width, min(rows or 64, base.block_q), base.block_k, 16, 1, base.block_k, decode)
+    warp_rows = 32 if width <= 128 and rows != 16 else 16
+    block_k, chunk = (64, 64) if width <= 64 else (32, 16) if width <= 128 else (16, 16)
+    if rows:
+        key_warps, chunk = min(2, block_k // 16), min(32, block_k // 2 if block_k > 16 else 16)
+        return SoftmaxTiling(dtype, head_dim, width, rows, block_k, warp_rows, key_warps, chunk, decode)
+    if width <= 64 and shared_bytes >= LARGE_TILES_FROM:
+        block_k = 128  # a barrier costs as much as the products of 20 keys
+    return SoftmaxTiling(dtype, head_dim, width, 4 * warp_rows, block_k, warp_rows, 1, chunk, decode)
+
+
+MOST_DECODE_QUERIES = 16
+"""Queries of a call up to which the heads of a key head share a block, so that each key is read once."""
+
+LEAST_SPLIT_TILES = 8
+"""A block does not get fewer tiles of keys than this for the sake of splitting: each starts and ends with a wait for memory."""
+
+
+def splits_of(blocks: int, tiles: int, multiprocessors: int) -> int:
+    """Into how many parts the keys of each of `blocks` blocks are cut: enough to keep four blocks on every multiprocessor.
+
+    1 when the blocks are enough, or the tiles too few.
+    """
+    return max(1, min(4 * multiprocessors // blocks, tiles // LEAST_SPLIT_TILES))
+
+
 def attend_in_tiles(
     device: Any,
     stem: str,
@@ -99,23 +191,39 @@ def attend_in_tiles(
     tensors: tuple[Any, Any, Any, Any],
     workload: Workload,
     extra: tuple[int, ...] = (),
+    most_seen: int | None = None,
 ) -> None:
     """Launches a kernel built on `softmax_tiles.cuh`, or on `softmax_hopper.cuh` where that runs.
 
     `extra` are the kernel's own parameters after the shape.
 
-    Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
+    `most_seen`: keys that a query sees at most, all of them unless said.
+
+    Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32; and when N ≤ 16 and
+    M is long, so that few blocks would share the card, `splits`·B·H·N·(D + 1) fp32: what each split of the keys found, which a
+    second kernel merges. (A measured call has N = M and never needs it.)
     """
     q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    tiles = tiling(title, head_dim, workload.dtype)
-    if hopper.fits(device.capability, workload.dtype, queries, batch * heads):
+    group = heads // kv_heads
+    decode = queries <= MOST_DECODE_QUERIES
+    tiles = softmax_tiling(title, head_dim, workload.dtype, device.shared_bytes, queries * group if decode else 0)
+    if not (decode or device.portable) and hopper.fits(device.capability, workload.dtype, queries, batch * heads):
         hopper.attend(device, stem, tensors, workload, extra)
         return
+    defines = tiles.defines(workload.causal)
+    row_blocks = blocks(queries * group if decode else queries, tiles.block_q)
+    columns = kv_heads if decode else heads
+    seen = blocks(min(keys, most_seen if most_seen is not None else keys), tiles.block_k)
+    splits = splits_of(row_blocks * columns * batch, seen, device.multiprocessors) if decode else 1
     lse = device.empty((batch, heads, queries), "float32")
-    kernel = device.kernel(stem, stem, tiles.defines(workload.causal))
-    shape = [np.int32(size) for size in (queries, keys, head_dim, heads // kv_heads)]
-    arguments = (q, k, v, out, lse, *shape, np.float32(LOG2_E * head_dim**-0.5), *(np.int32(value) for value in extra))
-    grid = (blocks(queries, tiles.block_q), heads, batch)
-    kernel(grid, tiles.threads, arguments, tiles.shared_bytes(tiles.block_q + 2 * tiles.block_k))
+    rows = batch * heads * queries
+    parts = device.empty((splits * rows * (head_dim + 1),), "float32") if splits > 1 else lse
+    shape = [np.int32(size) for size in (queries, keys, group, splits)]
+    arguments = (q, k, v, out, lse, parts, *shape, np.float32(LOG2_E * head_dim**-0.5), *(np.int32(value) for value in extra))
+    kernel = device.kernel(stem, stem, defines)
+    kernel((row_blocks * splits, columns, batch), tiles.threads, arguments, tiles.shared_bytes)
+    if splits > 1:
+        merge = device.kernel(stem, "merge_splits", defines)
+        merge((blocks(rows, 4), 1, 1), 128, (parts, out, lse, np.int64(rows), np.int32(splits)))

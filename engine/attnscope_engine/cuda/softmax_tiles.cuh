@@ -1,123 +1,148 @@
-// Softmax attention of one block of queries over tiles of keys with a running maximum: no row of scores is ever stored.
+// Softmax attention of one block of queries over tiles of keys: no row of scores is ever stored.
 //
-// Source: Dao 2023, "FlashAttention-2", section 3.1, arXiv 2307.08691; the running maximum is Milakov and Gimelshein 2018, arXiv 1805.02867.
-// `Visible` says which keys a query sees: [low(row), high(row)) and the first `sinks` of those below high(row); low and high never
-// decrease with the row. Tiles that no row of the block sees are not visited.
-// Constants: DTYPE, WIDTH (head_dim rounded up to a multiple of 32), BLOCK_Q = 16 rows a warp, BLOCK_K.
+// Source: Dao 2023, "FlashAttention-2", section 3.1, arXiv 2307.08691; the running maximum is Milakov and Gimelshein 2018, arXiv 1805.02867;
+// keys split over blocks: Dao et al. 2023, "Flash-Decoding".
+// `Visible` says which keys a query sees: [low(query), high(query)) and the first `sinks` of those below high(query); low and high
+// never decrease with the query. Tiles that no row of the block sees are not visited.
+// Constants: DTYPE, HEAD_DIM, WIDTH (it rounded up to a multiple of 32), BLOCK_Q rows and BLOCK_K keys, WARP_ROWS rows of a warp,
+// KEY_WARPS warps that share rows and halve the keys of a tile, CHUNK keys that a warp takes at a time; DECODE: few queries, so
+// the rows of a block are those of all heads of a key head, and the keys may be cut into `splits` parts.
 #include "tiles.cuh"
 
 typedef Element<DTYPE>::Stored Stored;
+constexpr int QUERY_WARPS = BLOCK_Q / WARP_ROWS, THREADS = 32 * QUERY_WARPS * KEY_WARPS;
 
 struct Shape {
-  int queries, keys, width;  // rows of q and of k; head_dim itself
+  int queries, keys;  // rows of q and of k
   int heads_per_key_head;
-  float scale_log2;  // scale · log2(e): exponentials are taken to base two
+  int splits;                // 1, or DECODE how many blocks share the keys of a row
+  float scale_log2;          // scale · log2(e): exponentials are taken to base two
 };
 
+// q, out: (B, H, queries, HEAD_DIM); k, v: (B, G, keys, HEAD_DIM); lse: (B, H, queries). With more than one split, `parts` holds what each
+// split found: (splits, B, H, queries, HEAD_DIM), then its log-sum-exps (splits, B, H, queries).
+struct Tensors {
+  const Stored *q, *k, *v;
+  Stored* out;
+  float *lse, *parts;
+};
+
+// The rows that a block takes its own from, and the keys that they see. A row is a query; DECODE it is a query of one of the heads
+// of a key head, and those of one query lie side by side, so that what is seen still never decreases.
 template <class Visible>
-__device__ __forceinline__ void mask_scores(float (&scores)[BLOCK_K / 8][4], int first_key, int upper, const Visible& visible) {
+struct Rows {
+  Visible visible;
+  int queries, heads;
+  __device__ __forceinline__ int count() const { return DECODE ? queries * heads : queries; }
+  __device__ __forceinline__ int query(int row) const { return DECODE ? row / heads : row; }
+  // Row of q and of out, from the first of the (first) head on.
+  __device__ __forceinline__ i64 place(int row) const { return DECODE ? (i64)(row % heads) * queries + row / heads : row; }
+  __device__ __forceinline__ int low(int row) const { return visible.low(query(row)); }
+  __device__ __forceinline__ int high(int row) const { return visible.high(query(row)); }
+  __device__ __forceinline__ int sinks() const { return visible.sinks; }
+};
+
+// The tiles of keys that a block visits: number `begin` to `end` of those that any of its rows sees.
+struct Walk {
+  int first_tile, sink_tiles, begin, end;
+  __device__ __forceinline__ int first_key(int i) const { return (i < sink_tiles ? i : first_tile + i - sink_tiles) * BLOCK_K; }
+};
+template <class Visible>
+__device__ __forceinline__ Walk walk_of(const Rows<Visible>& rows, int first_row, int last_row, int split, int splits) {
+  Walk walk;
+  const int end_tile = (rows.high(last_row) + BLOCK_K - 1) / BLOCK_K;
+  walk.first_tile = rows.low(first_row) / BLOCK_K;
+  walk.sink_tiles = min((rows.sinks() + BLOCK_K - 1) / BLOCK_K, min(walk.first_tile, end_tile));
+  const int tiles = walk.sink_tiles + max(end_tile - walk.first_tile, 0);
+  walk.begin = DECODE ? (int)((i64)tiles * split / splits) : 0;
+  walk.end = DECODE ? (int)((i64)tiles * (split + 1) / splits) : tiles;
+  return walk;
+}
+
+// What is the same in all threads of a block: its place in the grid, and its tensors from the first of its rows and keys on.
+// Grid: x the blocks of rows, last first since the longest rows of a causal call start first, and DECODE the splits of each;
+// y the heads, DECODE the key heads; z the batch.
+struct Place {
+  int first_row, split;
+  i64 first_place;  // row of the whole of q and of out at which the first of this block's heads begins
+  const Stored *q, *k, *v;
+  __device__ __forceinline__ Place(const Tensors& tensors, const Shape& shape) {
+    const int splits = DECODE ? shape.splits : 1, heads = DECODE ? 1 : shape.heads_per_key_head;
+    split = DECODE ? blockIdx.x % splits : 0;
+    first_row = (gridDim.x / splits - 1 - blockIdx.x / splits) * BLOCK_Q;
+    const i64 matrix = (i64)blockIdx.z * gridDim.y + blockIdx.y, key_matrix = matrix / heads;
+    first_place = matrix * (DECODE ? shape.heads_per_key_head : 1) * shape.queries;
+    q = tensors.q + first_place * HEAD_DIM;
+    k = tensors.k + key_matrix * shape.keys * HEAD_DIM;
+    v = tensors.v + key_matrix * shape.keys * HEAD_DIM;
+  }
+};
+
+// Hides the scores of keys first_key … that one row does not see: of an accumulator's row in half HALF.
+template <int HALF, int KEYS, class Visible>
+__device__ __forceinline__ void mask_row(float (&scores)[KEYS / 8][4], int first_key, int row, const Rows<Visible>& rows) {
+  const int low = rows.low(row), high = rows.high(row), sinks = rows.sinks();
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int row = upper + 8 * half, low = visible.low(row), high = visible.high(row), sinks = visible.sinks;
+  for (int j = 0; j < KEYS / 8; ++j)
 #pragma unroll
-    for (int j = 0; j < BLOCK_K / 8; ++j)
+    for (int e = 0; e < 2; ++e) {
+      const int key = first_key + 8 * j + 2 * (lane() & 3) + e;
+      if (key >= high || (key < low && key >= sinks)) scores[j][2 * HALF + e] = NEG_INF;
+    }
+}
+
+// Ends one row, which lies in half HALF of an accumulator: `total` is the sum of all its exponentials, taken from `base`.
+template <int HALF, class Visible>
+__device__ __forceinline__ void finish_row(const Tensors& tensors, const Shape& shape, const Place& block, const Rows<Visible>& rows,
+                                           const float (&sums)[WIDTH / 8][4], int row, float base, float total) {
+  if (row >= rows.count()) return;
+  const float factor = total == 0.f ? 0.f : 1.f / total;
+  const float log_sum = total == 0.f ? NEG_INF : 0.6931471805599453f * (base + log2_fast(total));
+  const bool partial = DECODE && shape.splits > 1;
+  const i64 all_rows = (i64)gridDim.z * gridDim.y * rows.count(), place = block.first_place + rows.place(row);
+  const i64 part = block.split * all_rows + place;
+  if ((lane() & 3) == 0) *(partial ? tensors.parts + shape.splits * all_rows * HEAD_DIM + part : tensors.lse + place) = log_sum;
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const int key = first_key + 8 * j + 2 * (lane() & 3) + e;
-        if (key >= high || (key < low && key >= sinks)) scores[j][2 * half + e] = NEG_INF;
-      }
+  for (int i = 0; i < WIDTH / 8; ++i) {
+    const int column = 8 * i + 2 * (lane() & 3);
+    const float x = sums[i][2 * HALF] * factor, y = sums[i][2 * HALF + 1] * factor;
+    if (column >= HEAD_DIM) continue;
+    if (partial)
+      store_pair<FP32>(tensors.parts + part * HEAD_DIM + column, x, y);
+    else
+      store_pair<DTYPE>(tensors.out + place * HEAD_DIM + column, x, y);
   }
 }
 
-// Maximum and sum of one row so far. The sum is this lane's own share until the end.
-struct RunningRow {
-  float maximum, sum;
+#if DTYPE == 0
+#include "softmax_single.cuh"
+#else
+#include "softmax_pipeline.cuh"
+#endif
 
-  // Turns the scores of a tile into exponentials and returns what everything summed so far must be multiplied by.
-  template <int HALF>
-  __device__ __forceinline__ float absorb(float (&scores)[BLOCK_K / 8][4], float scale_log2) {
-    float top = maximum;
-#pragma unroll
-    for (int j = 0; j < BLOCK_K / 8; ++j) top = fmaxf(top, fmaxf(scores[j][2 * HALF], scores[j][2 * HALF + 1]));
-    top = maximum_of_row(top);
-    const float shift = top == NEG_INF ? 0.f : top * scale_log2;
-    const float correction = exp2_fast(maximum * scale_log2 - shift);
-    maximum = top;
-    sum *= correction;
-#pragma unroll
-    for (int j = 0; j < BLOCK_K / 8; ++j)
-#pragma unroll
-      for (int e = 2 * HALF; e < 2 * HALF + 2; ++e) {
-        scores[j][e] = exp2_fast(fmaf(scores[j][e], scale_log2, -shift));
-        sum += scores[j][e];
-      }
-    return correction;
+#if DECODE
+// out and lse of a row from those of its splits. A warp a row: 4 rows a block of 128 threads, x the blocks.
+extern "C" __global__ void __launch_bounds__(128) merge_splits(const float* __restrict__ parts, Stored* __restrict__ out,
+                                                               float* __restrict__ lse, i64 rows, int splits) {
+  const i64 row = (i64)blockIdx.x * 4 + warp();
+  if (row >= rows) return;
+  const float* logs = parts + splits * rows * HEAD_DIM + row;
+  float top = NEG_INF, total = 0.f;
+  for (int split = 0; split < splits; ++split) top = fmaxf(top, logs[split * rows]);
+  const float shift = top == NEG_INF ? 0.f : top;
+  for (int split = 0; split < splits; ++split) total += exp2_fast((logs[split * rows] - shift) * 1.4426950408889634f);
+  const float factor = total == 0.f ? 0.f : 1.f / total;
+  for (int column = 2 * lane(); column < HEAD_DIM; column += 64) {
+    float x = 0.f, y = 0.f;
+#pragma unroll 4
+    for (int split = 0; split < splits; ++split) {
+      const float weight = exp2_fast((logs[split * rows] - shift) * 1.4426950408889634f) * factor;
+      const float2 part = *(const float2*)(parts + (split * rows + row) * HEAD_DIM + column);
+      x = fmaf(weight, part.x, x);
+      y = fmaf(weight, part.y, y);
+    }
+    store_pair<DTYPE>(out + row * HEAD_DIM + column, x, y);
   }
-  // Once `sum` is the whole row's.
-  __device__ __forceinline__ float factor() const { return sum == 0.f ? 0.f : 1.f / sum; }
-  __device__ __forceinline__ float log_sum(float scale_log2) const {
-    return sum == 0.f ? NEG_INF : 0.6931471805599453f * (maximum * scale_log2 + log2_fast(sum));
-  }
-};
-
-// q, out: (B, H, queries, width); k, v: (B, G, keys, width); lse: (B, H, queries). One block of the grid: BLOCK_Q queries of head
-// blockIdx.y of batch blockIdx.z. A query that sees no key gives 0, and −inf as its log-sum-exp.
-template <class Visible>
-__device__ __forceinline__ void softmax_over_tiles(const Stored* q, const Stored* k, const Stored* v, Stored* out, float* lse,
-                                                   const Shape& shape, const Visible& visible) {
-  constexpr int THREADS = 2 * BLOCK_Q, STEP = Element<DTYPE>::STEP;
-  SHARED_MEMORY(memory);
-  const Tile<DTYPE, WIDTH> queries = {memory}, keys = {memory + BLOCK_Q * queries.ROW_BYTES};
-  const Tile<DTYPE, WIDTH> values = {keys.base + BLOCK_K * keys.ROW_BYTES};
-
-  const i64 query_matrix = (i64)blockIdx.z * gridDim.y + blockIdx.y, key_matrix = query_matrix / shape.heads_per_key_head;
-  q += query_matrix * shape.queries * shape.width;
-  out += query_matrix * shape.queries * shape.width;
-  k += key_matrix * shape.keys * shape.width;
-  v += key_matrix * shape.keys * shape.width;
-
-  const int first_row = (gridDim.x - 1 - blockIdx.x) * BLOCK_Q;  // the longest rows of a causal call start first
-  const int last_row = min(first_row + BLOCK_Q, shape.queries) - 1;
-  const int first_tile = visible.low(first_row) / BLOCK_K, end_tile = (visible.high(last_row) + BLOCK_K - 1) / BLOCK_K;
-  const int sink_tiles = min((visible.sinks + BLOCK_K - 1) / BLOCK_K, min(first_tile, end_tile));
-  const int tiles = sink_tiles + max(end_tile - first_tile, 0);
-  const auto first_key = [&](int tile) { return (tile < sink_tiles ? tile : first_tile + tile - sink_tiles) * BLOCK_K; };
-
-  queries.load<BLOCK_Q, THREADS>(q, first_row, shape.queries, shape.width, shape.width);
-  if (tiles > 0) keys.load<BLOCK_K, THREADS>(k, first_key(0), shape.keys, shape.width, shape.width);
-  wait_for_copies();
-  __syncthreads();
-
-  const int row0 = 16 * warp(), upper = first_row + row0 + (lane() >> 2);
-  float sums[WIDTH / 8][4] = {};
-  RunningRow above = {NEG_INF, 0.f}, below = {NEG_INF, 0.f};
-#pragma unroll 1
-  for (int tile = 0; tile < tiles; ++tile) {
-    const int key0 = first_key(tile);
-    values.load<BLOCK_K, THREADS>(v, key0, shape.keys, shape.width, shape.width);  // arrives while the scores are made
-    float scores[BLOCK_K / 8][4];
-    multiply_rows<DTYPE, WIDTH, BLOCK_K>(scores, queries, row0, keys);
-    wait_for_copies();
-    __syncthreads();
-    if (tile + 1 < tiles) keys.load<BLOCK_K, THREADS>(k, first_key(tile + 1), shape.keys, shape.width, shape.width);
-
-    const bool all_visible = key0 >= visible.low(last_row) && key0 + BLOCK_K <= visible.high(first_row);
-    if (!all_visible) mask_scores(scores, key0, upper, visible);
-    const float correct_above = above.absorb<0>(scores, shape.scale_log2), correct_below = below.absorb<1>(scores, shape.scale_log2);
-    u32 exponentials[BLOCK_K / STEP][4];
-#pragma unroll
-    for (int step = 0; step < BLOCK_K / STEP; ++step) left_of<DTYPE, BLOCK_K>(exponentials[step], scores, step);
-    add_product<DTYPE, WIDTH, BLOCK_K, ACCUMULATED>(sums, exponentials, values, correct_above, correct_below);
-    wait_for_copies();
-    __syncthreads();
-  }
-
-  above.sum = sum_of_row(above.sum);
-  below.sum = sum_of_row(below.sum);
-  store_rows<DTYPE, WIDTH>(out, sums, first_row + row0, shape.queries, shape.width, shape.width, above.factor(), below.factor());
-  if ((lane() & 3) == 0) {
-    lse += query_matrix * shape.queries;
-    if (upper < shape.queries) lse[upper] = above.log_sum(shape.scale_log2);
-    if (upper + 8 < shape.queries) lse[upper + 8] = below.log_sum(shape.scale_log2);
-  }
+  if (lane() == 0) lse[row] = total == 0.f ? NEG_INF : top + 0.6931471805599453f * log2_fast(total);
 }
+#endif

@@ -41,15 +41,46 @@ struct Tile {
   }
   __device__ __forceinline__ u32 bits(int row, int column) const { return *(const u32*)at(row, column); }
 
+  // The address of the part `parts` (even) after the one at `address`, in the same row.
+  __device__ __forceinline__ static u32 moved(u32 address, int parts) {
+    constexpr int PERMUTED = PARTS % 8 == 0 ? 8 : 4;
+    return (address ^ parts % PERMUTED * 16) + parts / PERMUTED * PERMUTED * 16;
+  }
+
   // Rows first … first+ROWS of a matrix of `rows` rows, each `width` elements (a multiple of PER_PART) `stride` elements apart;
   // zeros outside.
   template <int ROWS, int THREADS>
   __device__ __forceinline__ void load(const Stored* matrix, int first, int rows, int width, i64 stride) const {
+    constexpr int AT_ONCE = THREADS / PARTS;  // rows
+    if constexpr (THREADS % PARTS == 0 && AT_ONCE % 8 == 0 && ROWS % AT_ONCE == 0) {
+      const int row = threadIdx.x / PARTS, column = threadIdx.x % PARTS * PER_PART;
+      const u32 to = part(row, threadIdx.x % PARTS);
+      const Stored* from = matrix + (first + row) * stride + column;
+      if (first + ROWS <= rows) {
+#pragma unroll
+        for (int i = 0; i < ROWS; i += AT_ONCE) copy_16(to + i * ROW_BYTES, from + i * stride, column < width);
+      } else {
+#pragma unroll
+        for (int i = 0; i < ROWS; i += AT_ONCE)
+          copy_16(to + i * ROW_BYTES, from + i * stride, first + row + i < rows && column < width);
+      }
+    } else {
+#pragma unroll 4
+      for (int i = threadIdx.x; i < ROWS * PARTS; i += THREADS) {
+        const int row = i / PARTS, column = i % PARTS * PER_PART;
+        const bool inside = first + row < rows && column < width;
+        copy_16(part(row, i % PARTS), matrix + (inside ? (first + row) * stride + column : 0), inside);
+      }
+    }
+  }
+  // The same of rows that do not lie one behind the other: number i is `place(i)` rows of `width` elements away.
+  template <int ROWS, int THREADS, class Place>
+  __device__ __forceinline__ void load_scattered(const Stored* matrix, int first, int rows, int width, const Place& place) const {
 #pragma unroll 4
     for (int i = threadIdx.x; i < ROWS * PARTS; i += THREADS) {
-      const int row = i / PARTS, column = i % PARTS * PER_PART;
-      const bool inside = first + row < rows && column < width;
-      copy_16(part(row, i % PARTS), matrix + (inside ? (first + row) * stride + column : 0), inside);
+      const int row = first + i / PARTS, column = i % PARTS * PER_PART;
+      const bool inside = row < rows && column < width;
+      copy_16(part(i / PARTS, i % PARTS), matrix + (inside ? place(row) * width + column : 0), inside);
     }
   }
 

@@ -91,6 +91,7 @@ class CudaDevice:
         major, minor = int(self._properties["major"]), int(self._properties["minor"])
         self.capability = (major, minor)
         self.multiprocessors = int(self._properties["multiProcessorCount"])
+        self.shared_bytes = int(self._properties["sharedMemPerBlockOptin"])
         self.cache_bytes = int(self._properties["l2CacheSize"])
         self.stream = cupy.cuda.Stream(non_blocking=True)
         nvrtc.version()
@@ -207,8 +208,7 @@ class CudaDevice:
             from cupy_backends.cuda.api import driver
 
             function = self._modules[cubin.key].get_function(entry)
-            most = int(self._properties["sharedMemPerBlockOptin"])
-            self._kernels[name] = Kernel(function, driver.funcSetAttribute, self.cupy.ndarray, most)
+            self._kernels[name] = Kernel(function, driver.funcSetAttribute, self.cupy.ndarray, self.shared_bytes)
         return self._kernels[name]
 
     def kernel_key(self, stem: str) -> str:

@@ -30,10 +30,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) chunked_on_hopper(
   softmax_on_hopper(q, k, v, out, lse, call, Visible{keys - queries, keys, chunk});
 }
 #else
-extern "C" __global__ void __launch_bounds__(2 * BLOCK_Q) chunked(
+extern "C" __global__ void __launch_bounds__(THREADS) chunked(
     const Stored* __restrict__ q, const Stored* __restrict__ k, const Stored* __restrict__ v, Stored* __restrict__ out,
-    float* __restrict__ lse, int queries, int keys, int width, int heads_per_key_head, float scale_log2, int chunk) {
-  const Shape shape = {queries, keys, width, heads_per_key_head, scale_log2};
-  softmax_over_tiles(q, k, v, out, lse, shape, Visible{keys - queries, keys, chunk});
+    float* __restrict__ lse, float* __restrict__ parts, int queries, int keys, int heads_per_key_head, int splits,
+    float scale_log2, int chunk) {
+  const Shape shape = {queries, keys, heads_per_key_head, splits, scale_log2};
+  softmax_over_tiles({q, k, v, out, lse, parts}, shape, Visible{keys - queries, keys, chunk});
 }
 #endif

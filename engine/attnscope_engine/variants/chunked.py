@@ -88,7 +88,7 @@ def chunk_strips(first: int, kv_len: int, size: int, causal: bool, allowed: Limi
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: ChunkedParams) -> None:
     """One kernel that walks over the query's own chunk."""
-    cuda.attend_in_tiles(device, "chunked", "Chunked", (q, k, v, out), workload, (params.chunk_size,))
+    cuda.attend_in_tiles(device, "chunked", "Chunked", (q, k, v, out), workload, (params.chunk_size,), params.chunk_size)
 
 
 def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: ChunkedParams, rows: NDArray[Any]) -> NDArray[Any]:

@@ -29,10 +29,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) sliding_window_on_hoppe
   softmax_on_hopper(q, k, v, out, lse, call, Visible{keys - queries, keys, window, sinks});
 }
 #else
-extern "C" __global__ void __launch_bounds__(2 * BLOCK_Q) sliding_window(
+extern "C" __global__ void __launch_bounds__(THREADS) sliding_window(
     const Stored* __restrict__ q, const Stored* __restrict__ k, const Stored* __restrict__ v, Stored* __restrict__ out,
-    float* __restrict__ lse, int queries, int keys, int width, int heads_per_key_head, float scale_log2, int window, int sinks) {
-  const Shape shape = {queries, keys, width, heads_per_key_head, scale_log2};
-  softmax_over_tiles(q, k, v, out, lse, shape, Visible{keys - queries, keys, window, sinks});
+    float* __restrict__ lse, float* __restrict__ parts, int queries, int keys, int heads_per_key_head, int splits,
+    float scale_log2, int window, int sinks) {
+  const Shape shape = {queries, keys, heads_per_key_head, splits, scale_log2};
+  softmax_over_tiles({q, k, v, out, lse, parts}, shape, Visible{keys - queries, keys, window, sinks});
 }
 #endif

@@ -82,7 +82,8 @@ def bands(workload: Workload, params: WindowParams, kv_len: int) -> tuple[Band, 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: WindowParams) -> None:
     """One kernel that skips what is outside the window."""
     extra = (params.window_size, params.sinks)
-    cuda.attend_in_tiles(device, "sliding_window", "Window", (q, k, v, out), workload, extra)
+    most_seen = (1 if workload.causal else 2) * params.window_size + params.sinks
+    cuda.attend_in_tiles(device, "sliding_window", "Window", (q, k, v, out), workload, extra, most_seen)
 
 
 def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: WindowParams, rows: NDArray[Any]) -> NDArray[Any]:

@@ -26,10 +26,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) softmax_tiled_on_hopper
   softmax_on_hopper(q, k, v, out, lse, call, Visible{keys - queries, keys});
 }
 #else
-extern "C" __global__ void __launch_bounds__(2 * BLOCK_Q) softmax_tiled(
+extern "C" __global__ void __launch_bounds__(THREADS) softmax_tiled(
     const Stored* __restrict__ q, const Stored* __restrict__ k, const Stored* __restrict__ v, Stored* __restrict__ out,
-    float* __restrict__ lse, int queries, int keys, int width, int heads_per_key_head, float scale_log2) {
-  const Shape shape = {queries, keys, width, heads_per_key_head, scale_log2};
-  softmax_over_tiles(q, k, v, out, lse, shape, Visible{keys - queries, keys});
+    float* __restrict__ lse, float* __restrict__ parts, int queries, int keys, int heads_per_key_head, int splits,
+    float scale_log2) {
+  const Shape shape = {queries, keys, heads_per_key_head, splits, scale_log2};
+  softmax_over_tiles({q, k, v, out, lse, parts}, shape, Visible{keys - queries, keys});
 }
 #endif

@@ -1,0 +1,270 @@
+// The loop over tiles for 16-bit elements, part of `softmax_tiles.cuh`.
+//
+// Queries stay in registers and keys and values are double-buffered, with one barrier a tile. Two blocks share a multiprocessor:
+// while the warps of one take exponentials, those of the other keep the tensor cores busy.
+// Exponentials are optimistic: they are taken from the maximum known so far, which needs neither the chunk's own maximum nor a
+// rescaling. Only when a lane's sum of them passes MOST (or is no number) the warp makes the scores once more and takes the new
+// maximum. The result is exact for any input: what exponentials are taken from cancels when the sums are divided.
+constexpr int MATRICES = WARP_ROWS / 16, STEPS = WIDTH / 16, CHUNKS = BLOCK_K / CHUNK / KEY_WARPS;
+constexpr float MOST = 1024.f;  // fp16 holds 2¹⁶
+
+typedef Tile<DTYPE, WIDTH> Keys;
+constexpr int TILE_BYTES = BLOCK_K * Keys::ROW_BYTES, CHUNK_BYTES = CHUNK * Keys::ROW_BYTES;
+typedef float Scores[MATRICES][CHUNK / 8][4];
+
+// The exponentials of a chunk, packed, and each row's sum of them in this lane.
+struct Exponentials {
+  u32 weights[MATRICES][CHUNK / 16][4];
+  float sums[MATRICES][2];
+
+  // `from` is what each row's are taken from.
+  __device__ __forceinline__ void take(const Scores& scores, const float (&from)[MATRICES][2], float scale_log2) {
+#pragma unroll
+    for (int m = 0; m < MATRICES; ++m)
+#pragma unroll
+      for (int j = 0; j < CHUNK / 8; ++j)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const float x = exp2_fast(fmaf(scores[m][j][2 * half], scale_log2, -from[m][half]));
+          const float y = exp2_fast(fmaf(scores[m][j][2 * half + 1], scale_log2, -from[m][half]));
+          sums[m][half] = j ? sums[m][half] + (x + y) : x + y;
+          weights[m][j / 2][j % 2 * 2 + half] = pack<DTYPE>(x, y);
+        }
+  }
+  __device__ __forceinline__ bool in_range() const {
+    float all = 0.f;
+#pragma unroll
+    for (int m = 0; m < MATRICES; ++m) all += sums[m][0] + sums[m][1];
+    return all <= MOST;
+  }
+};
+
+// One tile, as a warp sees it: addresses and key of its first chunk.
+template <class Visible>
+struct Step {
+  u32 keys, values;
+  int first_key, first_row;
+  const Rows<Visible>& rows;
+  float scale_log2;
+};
+
+// Everything that a warp knows of its rows.
+struct WarpRows {
+  u32 queries[MATRICES][STEPS][4];
+  float sums[MATRICES][WIDTH / 8][4];
+  float base[MATRICES][2];   // of each row: what exponentials are taken from, in units of log2; −inf before the first
+  float total[MATRICES][2];  // of each row: this lane's share of the sum of exponentials
+
+  __device__ __forceinline__ WarpRows(const Keys& from, int row0) {
+#pragma unroll
+    for (int m = 0; m < MATRICES; ++m) {
+#pragma unroll
+      for (int step = 0; step < STEPS; ++step) from.left(queries[m][step], row0 + 16 * m, step);
+#pragma unroll
+      for (int i = 0; i < WIDTH / 8; ++i) sums[m][i][0] = sums[m][i][1] = sums[m][i][2] = sums[m][i][3] = 0.f;
+      base[m][0] = base[m][1] = NEG_INF;
+      total[m][0] = total[m][1] = 0.f;
+    }
+  }
+
+  // scores = queries · a chunk of keys transposed.
+  __device__ __forceinline__ void multiply_keys(Scores& scores, u32 keys) const {
+#pragma unroll
+    for (int m = 0; m < MATRICES; ++m)
+#pragma unroll
+      for (int j = 0; j < CHUNK / 8; ++j) scores[m][j][0] = scores[m][j][1] = scores[m][j][2] = scores[m][j][3] = 0.f;
+#pragma unroll
+    for (int j = 0; j < CHUNK / 16; ++j)
+#pragma unroll
+      for (int step = 0; step < STEPS; ++step) {
+        u32 b[4];
+        load_matrices(b, Keys::moved(keys, 2 * step) + 16 * j * Keys::ROW_BYTES);
+#pragma unroll
+        for (int m = 0; m < MATRICES; ++m) {
+          multiply<DTYPE>(scores[m][2 * j], queries[m][step], b[0], b[1]);
+          multiply<DTYPE>(scores[m][2 * j + 1], queries[m][step], b[2], b[3]);
+        }
+      }
+  }
+
+  // sums += weights · a chunk of values.
+  __device__ __forceinline__ void add_values(const u32 (&weights)[MATRICES][CHUNK / 16][4], u32 values) {
+#pragma unroll
+    for (int j = 0; j < CHUNK / 16; ++j)
+#pragma unroll
+      for (int i = 0; i < WIDTH / 16; ++i) {
+        u32 b[4];
+        load_matrices_transposed(b, Keys::moved(values, 2 * i) + 16 * j * Keys::ROW_BYTES);
+#pragma unroll
+        for (int m = 0; m < MATRICES; ++m) {
+          multiply<DTYPE>(sums[m][2 * i], weights[m][j], b[0], b[1]);
+          multiply<DTYPE>(sums[m][2 * i + 1], weights[m][j], b[2], b[3]);
+        }
+      }
+  }
+
+  // Moves each row's base up to its maximum over these scores too, and everything summed so far with it; `from` is the base, or 0
+  // where it is still −inf.
+  __device__ __forceinline__ void settle(float (&from)[MATRICES][2], const Scores& scores, float scale_log2) {
+#pragma unroll
+    for (int m = 0; m < MATRICES; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float top = NEG_INF;
+#pragma unroll
+        for (int j = 0; j < CHUNK / 8; ++j) top = fmaxf(top, fmaxf(scores[m][j][2 * half], scores[m][j][2 * half + 1]));
+        top = fmaxf(base[m][half], maximum_of_row(top) * scale_log2);
+        from[m][half] = top == NEG_INF ? 0.f : top;
+        const float correction = exp2_fast(base[m][half] - from[m][half]);
+        base[m][half] = top;
+        total[m][half] *= correction;
+#pragma unroll
+        for (int i = 0; i < WIDTH / 8; ++i) {
+          sums[m][i][2 * half] *= correction;
+          sums[m][i][2 * half + 1] *= correction;
+        }
+      }
+  }
+
+  template <class Visible>
+  __device__ __forceinline__ static void mask(Scores& scores, int first_key, int first_row, const Rows<Visible>& rows) {
+#pragma unroll
+    for (int m = 0; m < MATRICES; ++m) {
+      mask_row<0, CHUNK>(scores[m], first_key, first_row + 16 * m + (lane() >> 2), rows);
+      mask_row<1, CHUNK>(scores[m], first_key, first_row + 16 * m + 8 + (lane() >> 2), rows);
+    }
+  }
+
+  // Takes in chunk C of a tile; WHOLE: every row sees all of it.
+  template <bool WHOLE, int C, class Visible>
+  __device__ __forceinline__ void absorb(const Step<Visible>& step) {
+    const u32 keys = step.keys + C * CHUNK_BYTES;
+    const int first_key = step.first_key + C * CHUNK;
+    if (!WHOLE) {
+      const bool before = first_key + CHUNK <= step.rows.low(step.first_row) && first_key >= step.rows.sinks();
+      if (before || first_key >= step.rows.high(step.first_row + WARP_ROWS - 1)) return;  // no row sees any of it
+    }
+    Scores scores;
+    multiply_keys(scores, keys);
+    if (!WHOLE) mask(scores, first_key, step.first_row, step.rows);
+    Exponentials found;
+    found.take(scores, base, step.scale_log2);
+    if (!__all_sync(~0u, found.in_range())) {
+      multiply_keys(scores, keys);
+      if (!WHOLE) mask(scores, first_key, step.first_row, step.rows);
+      float from[MATRICES][2];
+      settle(from, scores, step.scale_log2);
+      found.take(scores, from, step.scale_log2);
+    }
+#pragma unroll
+    for (int m = 0; m < MATRICES; ++m) {
+      total[m][0] += found.sums[m][0];
+      total[m][1] += found.sums[m][1];
+    }
+    add_values(found.weights, step.values + C * CHUNK_BYTES);
+  }
+
+  template <bool WHOLE, int C = 0, class Visible>
+  __device__ __forceinline__ void absorb_tile(const Step<Visible>& step) {
+    if constexpr (C < CHUNKS) {
+      absorb<WHOLE, C>(step);
+      absorb_tile<WHOLE, C + 1>(step);
+    }
+  }
+};
+
+// Adds what the second half of the warps found to what the first found of the same rows; false in the second half.
+__device__ __forceinline__ bool join_halves(WarpRows& mine, float* memory) {
+  constexpr int ROW = 32, BASE = WIDTH / 2 * ROW, TOTAL = BASE + 2 * ROW, MATRIX = TOTAL + 2 * ROW;  // a place for each lane
+  const bool second = warp() >= QUERY_WARPS;
+  memory += warp() % QUERY_WARPS * MATRICES * MATRIX + lane();
+  if (second) {
+#pragma unroll
+    for (int m = 0; m < MATRICES; ++m) {
+#pragma unroll
+      for (int i = 0; i < WIDTH / 2; ++i) memory[m * MATRIX + i * ROW] = mine.sums[m][i / 4][i % 4];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        memory[m * MATRIX + BASE + half * ROW] = mine.base[m][half];
+        memory[m * MATRIX + TOTAL + half * ROW] = mine.total[m][half];
+      }
+    }
+  }
+  __syncthreads();
+  if (second) return false;
+#pragma unroll
+  for (int m = 0; m < MATRICES; ++m)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float base = memory[m * MATRIX + BASE + half * ROW];
+      const float top = fmaxf(base, mine.base[m][half]), from = top == NEG_INF ? 0.f : top;
+      const float own = exp2_fast(mine.base[m][half] - from), other = exp2_fast(base - from);
+      mine.base[m][half] = top;
+      mine.total[m][half] = mine.total[m][half] * own + memory[m * MATRIX + TOTAL + half * ROW] * other;
+#pragma unroll
+      for (int i = 0; i < WIDTH / 8; ++i)
+#pragma unroll
+        for (int e = 2 * half; e < 2 * half + 2; ++e)
+          mine.sums[m][i][e] = mine.sums[m][i][e] * own + memory[m * MATRIX + (4 * i + e) * ROW] * other;
+    }
+  return true;
+}
+
+template <class Visible>
+__device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const Shape& shape, const Visible& visible) {
+  SHARED_MEMORY(memory);
+  const Place block(tensors, shape);
+  const Rows<Visible> rows = {visible, shape.queries, shape.heads_per_key_head};
+  const int last_row = min(block.first_row + BLOCK_Q, rows.count()) - 1;
+  const Walk walk = walk_of(rows, block.first_row, last_row, block.split, shape.splits);
+  unsigned char *const all_keys = memory, *const all_values = memory + 2 * TILE_BYTES;
+  const auto load = [&](unsigned char* buffer, const Stored* matrix, int tile) {
+    Keys{buffer}.template load<BLOCK_K, THREADS>(matrix, walk.first_key(tile), shape.keys, HEAD_DIM, HEAD_DIM);
+  };
+
+  // Queries pass through the memory behind the first tile of keys.
+  const Keys queries = {all_keys + TILE_BYTES};
+  queries.template load_scattered<BLOCK_Q, THREADS>(block.q, block.first_row, rows.count(), HEAD_DIM,
+                                                    [&](int row) { return rows.place(row); });
+  if (walk.begin < walk.end) load(all_keys, block.k, walk.begin);
+  wait_for_copies();
+  __syncthreads();
+  const int row0 = warp() % QUERY_WARPS * WARP_ROWS, first_row = block.first_row + row0;
+  WarpRows mine(queries, row0);
+  __syncthreads();
+  if (walk.begin < walk.end) load(all_values, block.v, walk.begin);
+
+  // Addresses of what this lane names to load_matrices: of the first chunk that its warp takes of a tile.
+  const int share = warp() / QUERY_WARPS * CHUNKS * CHUNK;
+  const u32 keys = Keys{all_keys}.part(share + (lane() & 7) + (lane() >> 4 << 3), lane() >> 3 & 1);
+  const u32 values = Keys{all_values}.part(share + (lane() & 15), lane() >> 4);
+  const int whole_begin = rows.low(min(first_row + WARP_ROWS - 1, last_row)), whole_end = rows.high(first_row);
+  int buffer = 0;
+#pragma unroll 1
+  for (int tile = walk.begin; tile < walk.end; ++tile) {
+    wait_for_copies();
+    __syncthreads();  // this tile is here, and nobody needs the one before any more
+    if (tile + 1 < walk.end) {
+      load(all_keys + (TILE_BYTES - buffer), block.k, tile + 1);
+      load(all_values + (TILE_BYTES - buffer), block.v, tile + 1);
+    }
+    const int key0 = walk.first_key(tile);
+    const Step<Visible> step = {keys + buffer, values + buffer, key0 + share, first_row, rows, shape.scale_log2};
+    if (key0 >= whole_begin && key0 + BLOCK_K <= whole_end)
+      mine.absorb_tile<true>(step);
+    else
+      mine.absorb_tile<false>(step);
+    buffer = TILE_BYTES - buffer;
+  }
+
+  if (KEY_WARPS > 1) {
+    __syncthreads();
+    if (!join_halves(mine, (float*)memory)) return;
+  }
+#pragma unroll
+  for (int m = 0; m < MATRICES; ++m) {
+    const int upper = first_row + 16 * m + (lane() >> 2);
+    finish_row<0>(tensors, shape, block, rows, mine.sums[m], upper, mine.base[m][0], sum_of_row(mine.total[m][0]));
+    finish_row<1>(tensors, shape, block, rows, mine.sums[m], upper + 8, mine.base[m][1], sum_of_row(mine.total[m][1]));
+  }
+}

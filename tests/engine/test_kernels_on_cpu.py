@@ -1,0 +1,110 @@
+"""The text of the softmax kernels, run on the processor by a small stand-in for the GPU, against float64. Tiny ragged sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from attnscope_engine import catalogue, cuda, numerics
+from attnscope_engine.devices.cuda import from_bits, to_bits
+from attnscope_engine.protocol import Dtype, Workload
+from emulated import COMPILER, EmulatedDevice
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
+
+ROUNDING = {"bf16": 2.0**-8, "fp16": 2.0**-11, "fp32": 2.0**-20}
+
+
+def random_inputs(shape: tuple[int, int, int, int, int, int], dtype: Dtype, seed: int) -> list[np.ndarray]:
+    batch, heads, kv_heads, n, m, head_dim = shape
+    rng = np.random.default_rng(seed)
+    shapes = ((batch, heads, n, head_dim), (batch, kv_heads, m, head_dim), (batch, kv_heads, m, head_dim))
+    return [numerics.rounded(rng.standard_normal(s, np.float32), dtype) for s in shapes]
+
+
+def check(
+    name: str,
+    dtype: Dtype,
+    arrays: list[np.ndarray],
+    causal: bool,
+    values: dict[str, int] | None = None,
+    shared_kib: int = 99,
+) -> tuple[EmulatedDevice, np.ndarray]:
+    """Runs one launch, compares out and log-sum-exp with float64; returns the device and out."""
+    (batch, heads, n, head_dim), (kv_heads, m) = arrays[0].shape, arrays[1].shape[1:3]
+    workload = Workload(
+        batch=batch, seq_len=n, num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim, dtype=dtype, causal=causal
+    )
+    variant, device = catalogue.find(name), EmulatedDevice(shared_kib * 1024)
+    params = variant.parse(values or {})
+    q, k, v = (to_bits(x, dtype) for x in arrays)
+    out = np.full(q.shape, np.nan, np.float32) if dtype == "fp32" else np.full(q.shape, 0x7FFF, np.uint16)
+    variant.launch(device, q, k, v, out, workload, params)
+
+    seen = variant.visible(workload, params, np.arange(n) + m - n, np.arange(m))
+    keys = numerics.expand_heads(arrays[1], heads).astype(np.float64)
+    scores = np.where(seen, arrays[0].astype(np.float64) @ keys.swapaxes(-1, -2) * head_dim**-0.5, -np.inf)
+    top = np.maximum(scores.max(-1), -1e30)
+    with np.errstate(divide="ignore"):
+        log_sums = np.where(seen.any(-1), top + np.log(np.exp(scores - top[..., None]).sum(-1)), -np.inf)
+    truth, got = variant.reference(*arrays, workload, params), from_bits(out, dtype)
+    assert np.isfinite(got).all(), "an output was not written, or something unwritten was read"
+    assert np.abs(got - truth).max() <= 3 * ROUNDING[dtype] * np.abs(truth).max()
+    lse = device.workspaces[0]
+    assert np.array_equal(np.isneginf(lse), np.isneginf(log_sums))
+    assert np.abs(np.where(np.isneginf(lse), 0, lse - np.where(np.isneginf(lse), 0, log_sums))).max() < 1e-3
+    return device, got
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_dim", "n", "m", "causal"),
+    [
+        ("bf16", 64, 150, 150, True),
+        ("bf16", 64, 70, 203, True),
+        ("bf16", 64, 150, 60, True),  # the first 90 queries see nothing
+        ("bf16", 64, 33, 129, False),
+        ("fp16", 72, 40, 70, True),  # 96 wide
+        ("fp16", 256, 65, 35, True),  # 16 rows a warp, one chunk a tile
+        ("fp32", 32, 70, 90, True),
+    ],
+)
+def test_that_softmax_is_right(dtype: Dtype, head_dim: int, n: int, m: int, causal: bool) -> None:
+    check("softmax_tiled", dtype, random_inputs((1, 2, 1, n, m, head_dim), dtype, n), causal)
+
+
+@pytest.mark.parametrize("values", [{"window_size": 40, "sinks": 3}, {"window_size": 1}, {"window_size": 70, "sinks": 130}])
+@pytest.mark.parametrize("causal", [True, False])
+def test_that_a_window_with_sinks_is_right(values: dict[str, int], causal: bool) -> None:
+    check("sliding_window", "bf16", random_inputs((1, 1, 1, 200, 230, 64), "bf16", 3), causal, values)
+
+
+def test_that_large_tiles_are_right() -> None:
+    device, _ = check("softmax_tiled", "bf16", random_inputs((1, 1, 1, 140, 270, 64), "bf16", 6), True, shared_kib=227)
+    assert device.launches[0][3] == 64 * 1024
+
+
+def test_that_chunks_are_right() -> None:
+    check("chunked", "bf16", random_inputs((1, 1, 1, 200, 200, 64), "bf16", 4), True, {"chunk_size": 48})
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 60), (60, 0), (-400, -400), (0, 1000)])
+def test_that_scores_that_rise_or_lie_far_from_zero_are_exact(first: float, last: float) -> None:
+    """The maximum moves by far more than fp16 has room for; or exponentials of the scores themselves would be 0 or infinite."""
+    q, k, v = random_inputs((1, 1, 1, 64, 300, 64), "fp16", 5)
+    q[..., 0] = 8.0  # √D: what is added to the first element of a key is added to its score
+    k[..., 0] = np.linspace(first, last, 300)
+    check("softmax_tiled", "fp16", [numerics.rounded(x, "fp16") for x in (q, k, v)], False)
+
+
+@pytest.mark.parametrize(("heads", "n", "m"), [((8, 1), 1, 1000), ((4, 2), 4, 600), ((8, 1), 16, 200)])
+def test_that_few_queries_with_their_keys_split_are_right(heads: tuple[int, int], n: int, m: int) -> None:
+    device, _ = check("softmax_tiled", "bf16", random_inputs((1, *heads, n, m, 64), "bf16", n), True)
+    tiles = cuda.softmax_tiling("Flash", 64, "bf16", device.shared_bytes, n * heads[0] // heads[1])
+    splits = device.launches[0][1][0] // cuda.blocks(n * heads[0] // heads[1], tiles.block_q)
+    assert splits == cuda.splits_of(heads[1], cuda.blocks(m, tiles.block_k), device.multiprocessors)
+    assert [entry for entry, *_ in device.launches] == ["softmax_tiled"] + ["merge_splits"] * (splits > 1)
+    assert sum(x.nbytes for x in device.workspaces[1:]) == (splits > 1) * splits * heads[0] * n * 65 * 4
+
+
+def test_that_queries_that_see_nothing_of_few_give_zero() -> None:
+    _, out = check("softmax_tiled", "fp16", random_inputs((1, 2, 2, 12, 5, 64), "fp16", 7), True)
+    assert (out[:, :, :7] == 0).all()
