@@ -24,16 +24,16 @@ MOST_SPILLED = 32
 """Bytes a thread, outside the loop over tiles: counters that are used once for each block of queries."""
 
 
-def plans(restricted: bool, causal: bool) -> list[Plan]:
+def plans(causal: bool, reach: int = 1 << 20) -> list[Plan]:
     """All that calls of these lengths and every width are cut into."""
-    found = (hopper.plan(width, n, m, causal, restricted) for width in cuda.WIDTHS for n in LENGTHS for m in LENGTHS)
+    found = (hopper.plan(width, n, m, min(reach, m), causal) for width in cuda.WIDTHS for n in LENGTHS for m in LENGTHS)
     return list(dict.fromkeys(found))
 
 
 CASES: list[tuple[str, Plan, Dtype, bool]] = [
-    *(("softmax_tiled", plan, "bf16", causal) for causal in (True, False) for plan in plans(False, causal)),
-    *(("softmax_tiled", plan, "fp16", True) for plan in plans(False, True) if plan.width in (64, 128)),
-    *((stem, plan, "bf16", True) for stem in ("sliding_window", "chunked") for plan in plans(True, True) if plan.width != 32),
+    *(("softmax_tiled", plan, "bf16", causal) for causal in (True, False) for plan in plans(causal)),
+    *(("softmax_tiled", plan, "fp16", True) for plan in plans(True) if plan.width in (64, 128)),
+    *((stem, plan, "bf16", True) for stem in ("sliding_window", "chunked") for plan in plans(True, 256) if plan.width != 32),
 ]
 
 
@@ -86,7 +86,7 @@ def instructions(cubin: bytes, folder: Path) -> tuple[list[str], dict[str, int]]
 @pytest.mark.skipif(disassembler() is None, reason="nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
 @pytest.mark.parametrize(
     ("plan", "causal"),
-    [(plan, causal) for causal in (True, False) for plan in plans(False, causal) if plan.width in (64, 128)],
+    [(plan, causal) for causal in (True, False) for plan in plans(causal) if plan.width in (64, 128)],
     ids=name_of,
 )
 def test_that_the_loop_over_tiles_touches_registers_and_shared_memory_only(tmp_path: Path, plan: Plan, causal: bool) -> None:
@@ -101,15 +101,27 @@ def test_that_the_loop_over_tiles_touches_registers_and_shared_memory_only(tmp_p
     assert not [line for line in step if re.search(r"\b(LDL|STL|LDG|STG|LD|ST)\b", line)]
 
 
-@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("reach", [1, 1024, 1 << 20])
 @pytest.mark.parametrize("causal", [False, True])
-def test_that_every_plan_fits_the_chip(causal: bool, restricted: bool) -> None:
-    for plan in plans(restricted, causal):
+def test_that_every_plan_fits_the_chip(causal: bool, reach: int) -> None:
+    for plan in plans(causal, reach):
         assert plan.shared_bytes <= hopper.MOST_SHARED_BYTES
         assert plan.threads <= 1024
         assert plan.block_k in wgmma.WIDTHS
         assert plan.width in wgmma.WIDTHS
         assert plan.block_k <= 256, "rows of a box"
+
+
+def test_that_long_calls_at_head_dim_128_are_cut_for_three_warpgroups_and_windows_into_short_tiles() -> None:
+    def cut(n: int, reach: int, causal: bool) -> tuple[int, int]:
+        plan = hopper.plan(128, n, n, reach, causal)
+        return plan.warpgroups, plan.block_k
+
+    assert cut(8192, 8192, False) == cut(8192, 8192, True) == (3, 80)
+    assert cut(1024, 1024, False) == (2, 176)
+    assert cut(1024, 1024, True) == cut(2048, 2048, True) == (2, 128)
+    assert cut(8192, 1024, True) == cut(1 << 17, 1, False) == (3, 64)
+    assert cut(8192, 4096, True) == (3, 80)
 
 
 def test_that_shared_memory_is_what_the_kernel_lays_out() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from attnscope_engine import catalogue, numerics
+from attnscope_engine.cuda import hopper
 from attnscope_engine.devices.cuda import from_bits, to_bits
 from attnscope_engine.protocol import Dtype, Workload
 from kernels_on_cpu import COMPILER, HopperOnCpu, KernelFault, guarded, guards_are_whole
@@ -50,7 +51,6 @@ CASES = (
     Case("softmax_tiled", 256, ((130, 170),), heads=(1, 1)),
     Case("sliding_window", 64, ((500, 500), (300, 450)), params={"window_size": 100, "sinks": 5}),
     Case("sliding_window", 64, ((500, 500), (450, 300)), params={"window_size": 7, "sinks": 200}),
-    Case("sliding_window", 128, ((300, 300),), params={"window_size": 70}, heads=(1, 1)),
     Case("chunked", 64, ((333, 333), (200, 400)), params={"chunk_size": 48}),
     Case("chunked", 64, ((333, 333),), params={"chunk_size": 1}),
     Case("chunked", 128, ((333, 333),), params={"chunk_size": 130}, causal=False, heads=(1, 1)),
@@ -112,6 +112,24 @@ def test_that_the_kernels_text_computes_attention(builds: Path, case: Case) -> N
         assert lse_error <= 1e-4, shape
         again, _, _ = run(case, shape, HopperOnCpu(builds, multiprocessors=3, seed=3))
         assert np.array_equal(out, again), "the bits depend on who ran when"
+
+
+def test_that_three_warpgroups_on_long_causal_calls_compute_attention(builds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is long, and so cut this way, would take a minute here."""
+    monkeypatch.setattr(hopper, "LONG_CAUSAL", 1)
+    for shape in ((192, 192), (384, 500), (576, 300)):
+        _, error, lse_error = run(Case("softmax_tiled", 128, ()), shape, HopperOnCpu(builds, seed=3), batch=1)
+        assert error <= LARGEST_ERROR["bf16"], shape
+        assert lse_error <= 1e-4, shape
+
+
+def test_that_short_tiles_of_windows_compute_attention(builds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hopper, "SHORT_REACH", 100)
+    case = Case("sliding_window", 128, (), params={"window_size": 70, "sinks": 3}, heads=(1, 1))
+    for shape in ((300, 300), (200, 333)):
+        _, error, lse_error = run(case, shape, HopperOnCpu(builds, seed=3), batch=1)
+        assert error <= LARGEST_ERROR["bf16"], shape
+        assert lse_error <= 1e-4, shape
 
 
 INDENT = "\n        "

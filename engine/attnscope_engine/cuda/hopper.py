@@ -34,6 +34,9 @@ MOST_IDLE = 1.06
 LONG_CAUSAL = 4096
 """Causal queries from which on three warpgroups are faster than two at head dim 128."""
 
+SHORT_REACH = 1024
+"""Keys that a query sees, up to which short tiles, less of which is cut away at the edges, are faster at head dim 128."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -87,20 +90,20 @@ def fits(capability: tuple[int, int], dtype: Dtype, queries: int, heads: int) ->
     return capability == CAPABILITY and dtype != "fp32" and cuda.blocks(queries, ROWS) * heads < MOST_BLOCKS
 
 
-def plan(head_dim: int, queries: int, keys: int, causal: bool, restricted: bool) -> Plan:
-    """The fastest that was measured; `restricted`: a query sees a part of the keys, as of a window."""
+def plan(head_dim: int, queries: int, keys: int, reach: int, causal: bool) -> Plan:
+    """The fastest that was measured; `reach`: about how many keys a query sees at most, as of a window."""
     width = next(width for width in cuda.WIDTHS if width >= head_dim)
     if width <= 64:
-        return Plan(width, 128, 3, 2, take_turns=False, longest_first=True)
+        return Plan(width, 128, 3, 2, take_turns=not causal, longest_first=True)
     if width == 96:
-        return Plan(width, 96, 3, 2, take_turns=False, longest_first=causal)
+        return Plan(width, 96, 3, 2, take_turns=not causal, longest_first=causal)
     if width > 128:
         return Plan(width, {192: 112, 256: 80}[width], 2, 2, take_turns=True, longest_first=causal)
-    if restricted:  # short tiles: less of them is cut away at the edges
+    if reach <= SHORT_REACH < keys:
         return Plan(width, 64, 3, 3, take_turns=False, longest_first=causal)
-    three = 3 * ROWS * cuda.blocks(queries, 3 * ROWS)
-    if three <= queries * MOST_IDLE and (queries >= LONG_CAUSAL or not causal):
-        return Plan(width, 80, 3, 2, take_turns=False, longest_first=causal)
+    rows = cuda.blocks(queries, 3 * ROWS) * 3 * ROWS
+    if rows <= MOST_IDLE * queries and (queries >= LONG_CAUSAL or not causal):
+        return Plan(width, 80, 3, 2, take_turns=not causal, longest_first=causal)
     wide = min(160, 176, key=lambda size: cuda.blocks(keys, size) * size)  # fewest keys past the end
     return Plan(width, 128 if causal else wide, 2, 2, take_turns=True, longest_first=causal)
 
@@ -118,14 +121,16 @@ def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
 
 
 def attend(device: Any, stem: str, tensors: tuple[Any, Any, Any, Any], workload: Workload, extra: tuple[int, ...]) -> None:
-    """Launches a kernel built on `softmax_hopper.cuh`; `extra` are its own parameters after the shape.
+    """Launches a kernel built on `softmax_hopper.cuh`.
+
+    `extra` are the kernel's own parameters after the shape; the first, if any, is how many keys a query sees.
 
     Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
     """
     q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    cut = plan(head_dim, queries, keys, workload.causal, bool(extra))
+    cut = plan(head_dim, queries, keys, extra[0] if extra else keys, workload.causal)
     lse = device.empty((batch, heads, queries), "float32")
     kernel = device.kernel(stem, f"{stem}_on_hopper", cut.defines(workload.dtype, workload.causal))
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]

@@ -4,6 +4,7 @@
 // Shared memory: (BLOCK_Q + 2·BLOCK_K) · WIDTH · bytes of an element.
 // Numerics: tensor cores (fp32 as 3×TF32), fp32 accumulation, running maximum, exponentials to base two.
 // Limits: head_dim ≤ 256 and a multiple of 8; any n, any chunk; a block of queries may lie across chunks.
+// On Hopper, 16-bit types run on its own instructions: `softmax_hopper.cuh` says how.
 #include "ptx.cuh"
 #if HOPPER
 #include "softmax_hopper.cuh"
