@@ -119,12 +119,12 @@ class SoftmaxTiling:
 
     @property
     def shared_bytes(self) -> int:
-        """16-bit: two tiles of keys and of values, or what passes through their place; fp32: the queries and a tile of each."""
+        """16-bit: two tiles of keys and of values, or one and what passes through the place of the other; fp32: queries, a tile each."""
         row_bytes = self.width * ITEM_BYTES[self.dtype]
         if self.dtype == "fp32":
             return (self.block_q + 2 * self.block_k) * row_bytes
         joined = self.block_q // 16 * (self.width // 2 + 4) * 128 if self.key_warps > 1 else 0
-        return max(max(4 * self.block_k, self.block_k + self.block_q) * row_bytes, joined)
+        return max((2 * self.block_k + max(2 * self.block_k, self.block_q)) * row_bytes, joined)
 
     def defines(self, causal: bool) -> dict[str, int]:
         """Constants of the kernels."""
@@ -145,6 +145,9 @@ class SoftmaxTiling:
 LARGE_TILES_FROM = 128 * 1024
 """Shared memory that a block may have where two of large tiles fit a multiprocessor: on 8.0, 8.7, 9.0 and 10.x."""
 
+WIDE_WARPS_FROM = 96 * 1024
+"""The same where a warp has 32 rows of up to 128 elements: from 8.0 on. On 7.5 its smaller products need too many registers."""
+
 
 def softmax_tiling(title: str, head_dim: int, dtype: Dtype, shared_bytes: int, decode_rows: int = 0) -> SoftmaxTiling:
     """Tiles so that two blocks share a multiprocessor of any card since 8.0 and one runs on 7.5; fp32 as `tiling` has them.
@@ -159,13 +162,14 @@ def softmax_tiling(title: str, head_dim: int, dtype: Dtype, shared_bytes: int, d
     rows = next((rows for rows in (16, 32, 64) if 0 < decode_rows <= rows), 0)
     if dtype == "fp32":
         return SoftmaxTiling(dtype, head_dim, width, min(rows or 64, base.block_q), base.block_k, 16, 1, base.block_k, decode)
-    warp_rows = 32 if width <= 128 and rows != 16 else 16
+    wide = width <= (128 if shared_bytes >= WIDE_WARPS_FROM else 64)
+    warp_rows = 32 if wide and rows != 16 else 16
     block_k, chunk = (64, 64) if width <= 64 else (32, 16) if width <= 128 else (16, 16)
     if rows:
         key_warps, chunk = min(2, block_k // 16), min(32, block_k // 2 if block_k > 16 else 16)
         return SoftmaxTiling(dtype, head_dim, width, rows, block_k, warp_rows, key_warps, chunk, decode)
-    if width <= 64 and shared_bytes >= LARGE_TILES_FROM:
-        block_k = 128  # a barrier costs as much as the products of 20 keys
+    if shared_bytes >= LARGE_TILES_FROM:
+        block_k *= 2  # half the barriers
     return SoftmaxTiling(dtype, head_dim, width, 4 * warp_rows, block_k, warp_rows, 1, chunk, decode)
 
 

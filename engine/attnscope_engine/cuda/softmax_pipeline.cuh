@@ -4,9 +4,11 @@
 // while the warps of one take exponentials, those of the other keep the tensor cores busy.
 // Exponentials are optimistic: they are taken from the maximum known so far, which needs neither the chunk's own maximum nor a
 // rescaling. Only when a lane's sum of them passes MOST (or is no number) the warp makes the scores once more and takes the new
-// maximum. The result is exact for any input: what exponentials are taken from cancels when the sums are divided.
+// maximum, and it does so at once in the next tile, as it does in the first and where keys are hidden. The result is exact for any
+// input: what exponentials are taken from cancels when the sums are divided.
 constexpr int MATRICES = WARP_ROWS / 16, STEPS = WIDTH / 16, CHUNKS = BLOCK_K / CHUNK / KEY_WARPS;
 constexpr float MOST = 1024.f;  // fp16 holds 2¹⁶
+constexpr float LOWEST = -3e38f;  // where a row has seen no key: its exponentials of any score are infinite, of a hidden one 0
 
 typedef Tile<DTYPE, WIDTH> Keys;
 constexpr int TILE_BYTES = BLOCK_K * Keys::ROW_BYTES, CHUNK_BYTES = CHUNK * Keys::ROW_BYTES;
@@ -52,17 +54,18 @@ struct Step {
 struct WarpRows {
   u32 queries[MATRICES][STEPS][4];
   float sums[MATRICES][WIDTH / 8][4];
-  float base[MATRICES][2];   // of each row: what exponentials are taken from, in units of log2; −inf before the first
+  float base[MATRICES][2];   // of each row: what exponentials are taken from, in units of log2
   float total[MATRICES][2];  // of each row: this lane's share of the sum of exponentials
+  bool careful;              // the maximum of a row has moved of late
 
-  __device__ __forceinline__ WarpRows(const Keys& from, int row0) {
+  __device__ __forceinline__ WarpRows(const Keys& from, int row0) : careful(true) {
 #pragma unroll
     for (int m = 0; m < MATRICES; ++m) {
 #pragma unroll
       for (int step = 0; step < STEPS; ++step) from.left(queries[m][step], row0 + 16 * m, step);
 #pragma unroll
       for (int i = 0; i < WIDTH / 8; ++i) sums[m][i][0] = sums[m][i][1] = sums[m][i][2] = sums[m][i][3] = 0.f;
-      base[m][0] = base[m][1] = NEG_INF;
+      base[m][0] = base[m][1] = LOWEST;
       total[m][0] = total[m][1] = 0.f;
     }
   }
@@ -103,9 +106,10 @@ struct WarpRows {
       }
   }
 
-  // Moves each row's base up to its maximum over these scores too, and everything summed so far with it; `from` is the base, or 0
-  // where it is still −inf.
-  __device__ __forceinline__ void settle(float (&from)[MATRICES][2], const Scores& scores, float scale_log2) {
+  // Moves each row's base up to its maximum over these scores too, and everything summed so far with it; whether any row's moved.
+  __device__ __forceinline__ bool settle(const Scores& scores, float scale_log2) {
+    bool moved = false;
+    float correction[MATRICES][2];
 #pragma unroll
     for (int m = 0; m < MATRICES; ++m)
 #pragma unroll
@@ -114,16 +118,23 @@ struct WarpRows {
 #pragma unroll
         for (int j = 0; j < CHUNK / 8; ++j) top = fmaxf(top, fmaxf(scores[m][j][2 * half], scores[m][j][2 * half + 1]));
         top = fmaxf(base[m][half], maximum_of_row(top) * scale_log2);
-        from[m][half] = top == NEG_INF ? 0.f : top;
-        const float correction = exp2_fast(base[m][half] - from[m][half]);
+        moved |= top > base[m][half];
+        correction[m][half] = exp2_fast(base[m][half] - top);
         base[m][half] = top;
-        total[m][half] *= correction;
+      }
+    if (__all_sync(~0u, !moved)) return false;
+#pragma unroll
+    for (int m = 0; m < MATRICES; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        total[m][half] *= correction[m][half];
 #pragma unroll
         for (int i = 0; i < WIDTH / 8; ++i) {
-          sums[m][i][2 * half] *= correction;
-          sums[m][i][2 * half + 1] *= correction;
+          sums[m][i][2 * half] *= correction[m][half];
+          sums[m][i][2 * half + 1] *= correction[m][half];
         }
       }
+    return true;
   }
 
   template <class Visible>
@@ -135,40 +146,52 @@ struct WarpRows {
     }
   }
 
-  // Takes in chunk C of a tile; WHOLE: every row sees all of it.
-  template <bool WHOLE, int C, class Visible>
+  // Takes in chunk C of a tile, of which each row sees all.
+  template <int C, class Visible>
   __device__ __forceinline__ void absorb(const Step<Visible>& step) {
-    const u32 keys = step.keys + C * CHUNK_BYTES;
-    const int first_key = step.first_key + C * CHUNK;
-    if (!WHOLE) {
-      const bool before = first_key + CHUNK <= step.rows.low(step.first_row) && first_key >= step.rows.sinks();
-      if (before || first_key >= step.rows.high(step.first_row + WARP_ROWS - 1)) return;  // no row sees any of it
-    }
     Scores scores;
-    multiply_keys(scores, keys);
-    if (!WHOLE) mask(scores, first_key, step.first_row, step.rows);
     Exponentials found;
+    multiply_keys(scores, step.keys + C * CHUNK_BYTES);
     found.take(scores, base, step.scale_log2);
     if (!__all_sync(~0u, found.in_range())) {
-      multiply_keys(scores, keys);
-      if (!WHOLE) mask(scores, first_key, step.first_row, step.rows);
-      float from[MATRICES][2];
-      settle(from, scores, step.scale_log2);
-      found.take(scores, from, step.scale_log2);
+      multiply_keys(scores, step.keys + C * CHUNK_BYTES);
+      careful |= settle(scores, step.scale_log2);
+      found.take(scores, base, step.scale_log2);
     }
+    add(found, step.values + C * CHUNK_BYTES);
+  }
+  // The same of any chunk, maximum first.
+  template <int C, class Visible>
+  __device__ __forceinline__ void absorb_carefully(const Step<Visible>& step) {
+    const int first_key = step.first_key + C * CHUNK;
+    const bool before = first_key + CHUNK <= step.rows.low(step.first_row) && first_key >= step.rows.sinks();
+    if (before || first_key >= step.rows.high(step.first_row + WARP_ROWS - 1)) return;  // no row sees any of it
+    Scores scores;
+    Exponentials found;
+    multiply_keys(scores, step.keys + C * CHUNK_BYTES);
+    mask(scores, first_key, step.first_row, step.rows);
+    careful |= settle(scores, step.scale_log2);
+    found.take(scores, base, step.scale_log2);
+    add(found, step.values + C * CHUNK_BYTES);
+  }
+  __device__ __forceinline__ void add(const Exponentials& found, u32 values) {
 #pragma unroll
     for (int m = 0; m < MATRICES; ++m) {
       total[m][0] += found.sums[m][0];
       total[m][1] += found.sums[m][1];
     }
-    add_values(found.weights, step.values + C * CHUNK_BYTES);
+    add_values(found.weights, values);
   }
 
-  template <bool WHOLE, int C = 0, class Visible>
+  template <bool CAREFULLY, int C = 0, class Visible>
   __device__ __forceinline__ void absorb_tile(const Step<Visible>& step) {
+    if (C == 0) careful = false;
     if constexpr (C < CHUNKS) {
-      absorb<WHOLE, C>(step);
-      absorb_tile<WHOLE, C + 1>(step);
+      if constexpr (CAREFULLY)
+        absorb_carefully<C>(step);
+      else
+        absorb<C>(step);
+      absorb_tile<CAREFULLY, C + 1>(step);
     }
   }
 };
@@ -197,8 +220,8 @@ __device__ __forceinline__ bool join_halves(WarpRows& mine, float* memory) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const float base = memory[m * MATRIX + BASE + half * ROW];
-      const float top = fmaxf(base, mine.base[m][half]), from = top == NEG_INF ? 0.f : top;
-      const float own = exp2_fast(mine.base[m][half] - from), other = exp2_fast(base - from);
+      const float top = fmaxf(base, mine.base[m][half]);
+      const float own = exp2_fast(mine.base[m][half] - top), other = exp2_fast(base - top);
       mine.base[m][half] = top;
       mine.total[m][half] = mine.total[m][half] * own + memory[m * MATRIX + TOTAL + half * ROW] * other;
 #pragma unroll
@@ -217,44 +240,40 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   const Rows<Visible> rows = {visible, shape.queries, shape.heads_per_key_head};
   const int last_row = min(block.first_row + BLOCK_Q, rows.count()) - 1;
   const Walk walk = walk_of(rows, block.first_row, last_row, block.split, shape.splits);
-  unsigned char *const all_keys = memory, *const all_values = memory + 2 * TILE_BYTES;
-  const auto load = [&](unsigned char* buffer, const Stored* matrix, int tile) {
-    Keys{buffer}.template load<BLOCK_K, THREADS>(matrix, walk.first_key(tile), shape.keys, HEAD_DIM, HEAD_DIM);
+  const auto load = [&](int buffer, int tile) {
+    const int key0 = walk.first_key(tile);
+    Keys{memory + buffer}.template load<BLOCK_K, THREADS>(block.k, key0, shape.keys, HEAD_DIM, HEAD_DIM);
+    Keys{memory + buffer + TILE_BYTES}.template load<BLOCK_K, THREADS>(block.v, key0, shape.keys, HEAD_DIM, HEAD_DIM);
   };
 
-  // Queries pass through the memory behind the first tile of keys.
-  const Keys queries = {all_keys + TILE_BYTES};
+  // Two buffers of a tile of keys and one of values. Queries pass through the second, and may need more than it.
+  const Keys queries = {memory + 2 * TILE_BYTES};
   queries.template load_scattered<BLOCK_Q, THREADS>(block.q, block.first_row, rows.count(), HEAD_DIM,
                                                     [&](int row) { return rows.place(row); });
-  if (walk.begin < walk.end) load(all_keys, block.k, walk.begin);
+  if (walk.begin < walk.end) load(0, walk.begin);
   wait_for_copies();
   __syncthreads();
   const int row0 = warp() % QUERY_WARPS * WARP_ROWS, first_row = block.first_row + row0;
   WarpRows mine(queries, row0);
-  __syncthreads();
-  if (walk.begin < walk.end) load(all_values, block.v, walk.begin);
 
   // Addresses of what this lane names to load_matrices: of the first chunk that its warp takes of a tile.
   const int share = warp() / QUERY_WARPS * CHUNKS * CHUNK;
-  const u32 keys = Keys{all_keys}.part(share + (lane() & 7) + (lane() >> 4 << 3), lane() >> 3 & 1);
-  const u32 values = Keys{all_values}.part(share + (lane() & 15), lane() >> 4);
+  const u32 keys = Keys{memory}.part(share + (lane() & 7) + (lane() >> 4 << 3), lane() >> 3 & 1);
+  const u32 values = Keys{memory + TILE_BYTES}.part(share + (lane() & 15), lane() >> 4);
   const int whole_begin = rows.low(min(first_row + WARP_ROWS - 1, last_row)), whole_end = rows.high(first_row);
   int buffer = 0;
 #pragma unroll 1
   for (int tile = walk.begin; tile < walk.end; ++tile) {
     wait_for_copies();
     __syncthreads();  // this tile is here, and nobody needs the one before any more
-    if (tile + 1 < walk.end) {
-      load(all_keys + (TILE_BYTES - buffer), block.k, tile + 1);
-      load(all_values + (TILE_BYTES - buffer), block.v, tile + 1);
-    }
+    if (tile + 1 < walk.end) load(2 * TILE_BYTES - buffer, tile + 1);
     const int key0 = walk.first_key(tile);
     const Step<Visible> step = {keys + buffer, values + buffer, key0 + share, first_row, rows, shape.scale_log2};
-    if (key0 >= whole_begin && key0 + BLOCK_K <= whole_end)
-      mine.absorb_tile<true>(step);
-    else
+    if (!mine.careful && key0 >= whole_begin && key0 + BLOCK_K <= whole_end)
       mine.absorb_tile<false>(step);
-    buffer = TILE_BYTES - buffer;
+    else
+      mine.absorb_tile<true>(step);
+    buffer = 2 * TILE_BYTES - buffer;
   }
 
   if (KEY_WARPS > 1) {

@@ -22,6 +22,9 @@ enum Order { STORED, ACCUMULATED };
 __device__ __forceinline__ int lane() { return threadIdx.x & 31; }
 __device__ __forceinline__ int warp() { return threadIdx.x >> 5; }
 
+// The largest power of two that is at most `n` and `most`.
+constexpr int power_of_two_below(int n, int most) { return n < 1 ? 0 : n == 1 || most == 1 ? 1 : 2 * power_of_two_below(n / 2, most / 2); }
+
 // ROW_ELEMENTS is a multiple of 32. Parts are permuted inside each row so that the eight rows of a matrix lie in different banks.
 template <int DTYPE_, int ROW_ELEMENTS>
 struct Tile {
@@ -51,26 +54,18 @@ struct Tile {
   // zeros outside.
   template <int ROWS, int THREADS>
   __device__ __forceinline__ void load(const Stored* matrix, int first, int rows, int width, i64 stride) const {
-    constexpr int AT_ONCE = THREADS / PARTS;  // rows
-    if constexpr (THREADS % PARTS == 0 && AT_ONCE % 8 == 0 && ROWS % AT_ONCE == 0) {
-      const int row = threadIdx.x / PARTS, column = threadIdx.x % PARTS * PER_PART;
-      const u32 to = part(row, threadIdx.x % PARTS);
-      const Stored* from = matrix + (first + row) * stride + column;
-      if (first + ROWS <= rows) {
-#pragma unroll
-        for (int i = 0; i < ROWS; i += AT_ONCE) copy_16(to + i * ROW_BYTES, from + i * stride, column < width);
-      } else {
-#pragma unroll
-        for (int i = 0; i < ROWS; i += AT_ONCE)
-          copy_16(to + i * ROW_BYTES, from + i * stride, first + row + i < rows && column < width);
-      }
+    constexpr int AT_ONCE = power_of_two_below(THREADS / PARTS, ROWS);  // rows
+    static_assert(AT_ONCE > 0 && ROWS % AT_ONCE == 0, "whole rounds of rows");
+    if (AT_ONCE * PARTS < THREADS && threadIdx.x >= AT_ONCE * PARTS) return;
+    const int row = threadIdx.x / PARTS, place = threadIdx.x % PARTS, column = place * PER_PART;
+    const Stored* from = matrix + (first + row) * stride + column;
+    if (first + ROWS <= rows) {
+#pragma unroll 8
+      for (int i = 0; i < ROWS; i += AT_ONCE) copy_16(part(row + i, place), from + i * stride, column < width);
     } else {
-#pragma unroll 4
-      for (int i = threadIdx.x; i < ROWS * PARTS; i += THREADS) {
-        const int row = i / PARTS, column = i % PARTS * PER_PART;
-        const bool inside = first + row < rows && column < width;
-        copy_16(part(row, i % PARTS), matrix + (inside ? (first + row) * stride + column : 0), inside);
-      }
+#pragma unroll 8
+      for (int i = 0; i < ROWS; i += AT_ONCE)
+        copy_16(part(row + i, place), from + i * stride, first + row + i < rows && column < width);
     }
   }
   // The same of rows that do not lie one behind the other: number i is `place(i)` rows of `width` elements away.
