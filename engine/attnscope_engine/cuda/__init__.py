@@ -214,7 +214,7 @@ def attend_in_tiles(
     decode = queries <= MOST_DECODE_QUERIES
     tiles = softmax_tiling(title, head_dim, workload.dtype, device.shared_bytes, queries * group if decode else 0)
     if not (decode or device.portable) and hopper.fits(device.capability, workload.dtype, queries, batch * heads):
-        hopper.attend(device, stem, tensors, workload, extra)
+        hopper.attend(device, stem, tensors, workload, extra, keys if most_seen is None else most_seen)
         return
     defines = tiles.defines(workload.causal)
     row_blocks = blocks(queries * group if decode else queries, tiles.block_q)

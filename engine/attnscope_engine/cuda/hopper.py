@@ -34,7 +34,7 @@ MOST_IDLE = 1.06
 LONG_CAUSAL = 4096
 """Causal queries from which on three warpgroups are faster than two at head dim 128."""
 
-SHORT_REACH = 1024
+SHORT_REACH = 1024 + 64
 """Keys that a query sees, up to which short tiles, less of which is cut away at the edges, are faster at head dim 128."""
 
 
@@ -120,10 +120,12 @@ def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
     return count
 
 
-def attend(device: Any, stem: str, tensors: tuple[Any, Any, Any, Any], workload: Workload, extra: tuple[int, ...]) -> None:
+def attend(
+    device: Any, stem: str, tensors: tuple[Any, Any, Any, Any], workload: Workload, extra: tuple[int, ...], reach: int
+) -> None:
     """Launches a kernel built on `softmax_hopper.cuh`.
 
-    `extra` are the kernel's own parameters after the shape; the first, if any, is how many keys a query sees.
+    `extra` are the kernel's own parameters after the shape; `reach`: about how many keys a query sees at most.
 
     Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
     """
