@@ -132,7 +132,7 @@ def attend(
     q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    cut = plan(head_dim, queries, keys, extra[0] if extra else keys, workload.causal)
+    cut = plan(head_dim, queries, keys, reach, workload.causal)
     lse = device.empty((batch, heads, queries), "float32")
     kernel = device.kernel(stem, f"{stem}_on_hopper", cut.defines(workload.dtype, workload.causal))
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]
