@@ -119,7 +119,7 @@ class SoftmaxTiling:
 
     @property
     def shared_bytes(self) -> int:
-        """16-bit: two tiles of keys and of values, or one and what passes through the place of the other; fp32: queries, a tile each."""
+        """16-bit: two tiles of keys and of values, or one and what passes through the other place; fp32: queries, a tile each."""
         row_bytes = self.width * ITEM_BYTES[self.dtype]
         if self.dtype == "fp32":
             return (self.block_q + 2 * self.block_k) * row_bytes
