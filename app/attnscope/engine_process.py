@@ -2,13 +2,15 @@
 
 No threads and no blocking reads: what has arrived is cut into frames, each frame becomes a reply. QProcess itself would
 buffer without end, so nothing is written while more than `MAX_UNSENT` bytes wait for the engine to read them.
+
+A QProcess that has ended is started again, never deleted: deleteLater on one whose connections keep its Python wrapper
+deletes it twice now and then (PySide6 6.11.3), and the window with it. Slots ask `sender` which process they are of.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 from attnscope_engine import protocol
@@ -82,6 +84,8 @@ class EngineProcess(QObject):
         self._slept = sleep_clock()
         self._supervisor = supervisor.Supervisor(policy=policy or Policy())
         self._process: QProcess | None = None
+        self._idle: QProcess | None = None
+        """One that has ended, for the next start."""
         self._receiver = Receiver()
         self._greeted = False
         self._start_timer = QTimer(self, singleShot=True)
@@ -115,7 +119,6 @@ class EngineProcess(QObject):
         if process is not None:
             process.kill()
             process.waitForFinished(1000)
-            process.deleteLater()
 
     def send(self, data: bytes) -> bool:
         """Write a whole frame, unless the engine is not ready or has not read the earlier ones."""
@@ -149,36 +152,58 @@ class EngineProcess(QObject):
     # ------------------------------------------------------------ one process
 
     def _start(self) -> None:
-        process = QProcess(self)
+        process, self._idle = self._idle or self._made(), None
         self._process, self._receiver, self._greeted = process, Receiver(), False
-        process.started.connect(partial(self._started, process))
-        process.readyReadStandardOutput.connect(partial(self._read, process))
-        process.readyReadStandardError.connect(partial(self._log_errors, process))
-        process.bytesWritten.connect(lambda _: self.writable.emit())
-        process.finished.connect(partial(self._finished, process))
-        process.errorOccurred.connect(partial(self._failed, process))
         process.start(self.command[0], list(self.command[1:]))
 
-    def _started(self, process: QProcess) -> None:
-        if process is self._process:
+    def _made(self) -> QProcess:
+        process = QProcess(self)
+        process.started.connect(self._started)
+        process.readyReadStandardOutput.connect(self._readable)
+        process.readyReadStandardError.connect(self._complained)
+        process.bytesWritten.connect(self._wrote)
+        process.finished.connect(self._finished)
+        process.errorOccurred.connect(self._failed)
+        return process
+
+    def _sender(self) -> QProcess:
+        """Of the signal that is being heard."""
+        sender = self.sender()
+        assert isinstance(sender, QProcess)
+        return sender
+
+    def _started(self) -> None:
+        if self._sender() is self._process:
             self.tell(Launched())
+
+    def _wrote(self, _bytes: int) -> None:
+        self.writable.emit()
+
+    def _complained(self) -> None:
+        self._log_errors(self._sender())
 
     def _log_errors(self, process: QProcess) -> None:
         self._log.feed(bytes(process.readAllStandardError().data()))
 
-    def _finished(self, process: QProcess, code: int, status: QProcess.ExitStatus) -> None:
+    def _finished(self, code: int, status: QProcess.ExitStatus) -> None:
+        process = self._sender()
         self._log_errors(process)
-        if process is self._process:
+        current = process is self._process
+        if current:
             self._read(process)  # an answer that came before the end counts
             self._process = None
+        self._idle = process
+        if current:
             self.tell(Exited(-code if status == QProcess.ExitStatus.CrashExit else code, self._log.last_words()))
-        process.deleteLater()
 
-    def _failed(self, process: QProcess, error: QProcess.ProcessError) -> None:
+    def _failed(self, error: QProcess.ProcessError) -> None:
+        process = self._sender()
         if error == QProcess.ProcessError.FailedToStart and process is self._process:
-            self._process = None
+            self._process, self._idle = None, process
             self.tell(Exited(127, f"{self.command[0]}: {process.errorString()}"))
-            process.deleteLater()
+
+    def _readable(self) -> None:
+        self._read(self._sender())
 
     def _read(self, process: QProcess) -> None:
         self._note_sleep()  # before what has arrived is believed: it may have been measured across a sleep

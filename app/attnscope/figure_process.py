@@ -15,44 +15,47 @@ Failed = Callable[[str], None]
 
 
 class FigureProcess(QObject):
-    """Draws one figure at a time; a newer job ends the one before."""
+    """Draws one figure at a time; a newer job ends the one before.
+
+    One QProcess serves them all: `engine_process` says why none is deleted.
+    """
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._process: QProcess | None = None
+        self._told: tuple[Done, Failed] | None = None
+        """Whom to tell of the figure that is being drawn."""
 
     @property
     def busy(self) -> bool:
-        return self._process is not None
+        return self._told is not None
 
     def start(self, job: FigureJob, done: Done, failed: Failed, *, copies: bool = False) -> None:
         """Draw; then call `done` with the file's bytes (`copies`: those of a `Copies`), or `failed` with a sentence."""
         self.stop()
-        process = QProcess(self)
-        self._process = process
+        if self._process is None or self._process.state() != QProcess.ProcessState.NotRunning:
+            self._process = QProcess(self)
+            self._process.finished.connect(self._ended)
+        self._told = done, failed
+        self._process.start(sys.executable, ["-m", "attnscope.figures", *(["--copies"] if copies else [])])
+        self._process.write(msgspec.msgpack.encode(job))
+        self._process.closeWriteChannel()
 
-        def ended(code: int, status: QProcess.ExitStatus) -> None:
-            if process is not self._process:
-                return
-            self._process = None
-            output = bytes(process.readAllStandardOutput().data())
-            errors = bytes(process.readAllStandardError().data()).decode(errors="replace").strip()
-            process.deleteLater()
-            if code == 0 and status == QProcess.ExitStatus.NormalExit and output:
-                done(output)
-            else:
-                failed(f"The figure could not be drawn: {errors.splitlines()[-1] if errors else f'exit code {code}'}")
-
-        process.finished.connect(ended)
-        process.start(sys.executable, ["-m", "attnscope.figures", *(["--copies"] if copies else [])])
-        process.write(msgspec.msgpack.encode(job))
-        process.closeWriteChannel()
+    def _ended(self, code: int, status: QProcess.ExitStatus) -> None:
+        process = self.sender()
+        if process is not self._process or self._process is None or self._told is None:
+            return
+        (done, failed), self._told = self._told, None
+        output = bytes(self._process.readAllStandardOutput().data())
+        errors = bytes(self._process.readAllStandardError().data()).decode(errors="replace").strip()
+        if code == 0 and status == QProcess.ExitStatus.NormalExit and output:
+            done(output)
+        else:
+            failed(f"The figure could not be drawn: {errors.splitlines()[-1] if errors else f'exit code {code}'}")
 
     def stop(self) -> None:
         """End what is being drawn; nobody is told."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.blockSignals(True)
-            process.kill()
-            process.waitForFinished(1000)
-            process.deleteLater()
+        self._told = None
+        if self._process is not None and self._process.state() != QProcess.ProcessState.NotRunning:
+            self._process.kill()
+            self._process.waitForFinished(1000)
