@@ -382,3 +382,16 @@ def test_that_a_kind_of_cell_that_does_not_exist_is_named(capsys: pytest.Capture
 def test_that_the_commit_is_that_of_the_checkout_or_nothing() -> None:
     found = commit()
     assert found == "" or (len(found) >= 12 and set(found) <= set("0123456789abcdef"))
+
+
+REFERENCE_RUNS = Path(__file__).parents[2] / "assets" / "attnscope_assets" / "reference_runs"
+
+
+def test_that_the_reference_run_is_whole_right_and_says_what_the_readme_says():
+    report = decoded((REFERENCE_RUNS / "h100-exact-grid.json").read_bytes())
+    assert report.finished
+    assert [row.cell for row in report.rows] == grid()
+    assert not any(row.wrong for row in report.rows)
+    least, median = least_and_median(ratios(report, "grid"))
+    readme = (REFERENCE_RUNS.parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"median ratio {median:.2f}, least {least:.2f}" in " ".join(readme.split())
