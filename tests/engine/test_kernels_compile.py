@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from attnscope_engine import catalogue, cuda
 from attnscope_engine.devices import cubins, nvrtc
-from attnscope_engine.protocol import Dtype
+from attnscope_engine.protocol import ITEM_BYTES, Dtype
 
 ARCHS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120")
 STEMS = (*catalogue.variants(), cubins.DEVICE)
@@ -119,6 +119,7 @@ def test_that_tiles_of_softmax_fit_the_shared_memory_of_the_card(dtype: Dtype, h
         tiles = cuda.softmax_tiling("Flash", head_dim, dtype, kib * 1024, decode_rows)
         assert tiles.width >= head_dim
         assert tiles.threads % 32 == 0
+        assert tiles.threads >= tiles.width * ITEM_BYTES[dtype] // 16, "a row is loaded by the threads of one block at once"
         assert tiles.block_k % (tiles.chunk * tiles.key_warps) == 0
         assert tiles.block_q >= min(decode_rows, 32)
         assert tiles.shared_bytes <= 64 * 1024
