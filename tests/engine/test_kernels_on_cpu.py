@@ -105,6 +105,20 @@ def test_that_few_queries_with_their_keys_split_are_right(heads: tuple[int, int]
     assert sum(x.nbytes for x in device.workspaces[1:]) == (splits > 1) * splits * heads[0] * n * 65 * 4
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+@pytest.mark.parametrize("name", ["softmax_naive", "linear"])
+def test_that_the_kernels_that_share_tiles_with_softmax_are_right(name: str, dtype: Dtype) -> None:
+    arrays = random_inputs((1, 1, 1, 40, 90, 32), dtype, 9)
+    variant, device = catalogue.find(name), EmulatedDevice(64 * 1024)
+    workload = Workload(seq_len=40, num_heads=1, num_kv_heads=1, head_dim=32, dtype=dtype, causal=True)
+    params = variant.resolve(workload, variant.parse({}))
+    q, k, v = (to_bits(x, dtype) for x in arrays)
+    out = np.full(q.shape, np.nan, np.float32) if dtype == "fp32" else np.full(q.shape, 0x7FFF, np.uint16)
+    variant.launch(device, q, k, v, out, workload, params)
+    truth = variant.reference(*arrays, workload, params)
+    assert np.abs(from_bits(out, dtype) - truth).max() <= 4 * ROUNDING[dtype] * np.abs(truth).max()
+
+
 def test_that_queries_that_see_nothing_of_few_give_zero() -> None:
     _, out = check("softmax_tiled", "fp16", random_inputs((1, 2, 2, 12, 5, 64), "fp16", 7), True)
     assert (out[:, :, :7] == 0).all()

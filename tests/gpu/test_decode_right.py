@@ -69,7 +69,7 @@ def test_that_few_queries_are_right(device: Any, dtype: Dtype, head_dim: int, he
         assert np.array_equal(out.view(np.uint32), again[0].view(np.uint32))
         assert np.array_equal(lse.view(np.uint32), again[1].view(np.uint32))
         if name == "softmax_tiled":
-            assert workspaces == 1 + (m == 32768)
+            assert workspaces == 1 + (m >= 1000), "the keys of long rows are split, those of short ones not"
 
         seen = variant.visible(workload, params, np.arange(n) + m - n, np.arange(m))
         keys, values_ = (numerics.expand_heads(x, heads[0]).astype(np.float64) for x in arrays[1:])

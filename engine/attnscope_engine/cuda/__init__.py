@@ -119,7 +119,7 @@ class SoftmaxTiling:
 
     @property
     def shared_bytes(self) -> int:
-        """16-bit: two tiles of keys and of values, or one and what passes through the other place; fp32: queries, a tile each."""
+        """16-bit: two tiles of keys and of values, the queries passing through the second; fp32: the queries and a tile each."""
         row_bytes = self.width * ITEM_BYTES[self.dtype]
         if self.dtype == "fp32":
             return (self.block_q + 2 * self.block_k) * row_bytes
@@ -161,7 +161,8 @@ def softmax_tiling(title: str, head_dim: int, dtype: Dtype, shared_bytes: int, d
     width, decode = base.width, decode_rows > 0
     rows = next((rows for rows in (16, 32, 64) if 0 < decode_rows <= rows), 0)
     if dtype == "fp32":
-        return SoftmaxTiling(dtype, head_dim, width, min(rows or 64, base.block_q), base.block_k, 16, 1, base.block_k, decode)
+        block_q = min(max(rows, 32) if rows else 64, base.block_q)
+        return SoftmaxTiling(dtype, head_dim, width, block_q, base.block_k, 16, 1, base.block_k, decode)
     wide = width <= (128 if shared_bytes >= WIDE_WARPS_FROM else 64)
     warp_rows = 32 if wide and rows != 16 else 16
     block_k, chunk = (64, 64) if width <= 64 else (32, 16) if width <= 128 else (16, 16)

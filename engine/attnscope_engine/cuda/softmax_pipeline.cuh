@@ -4,10 +4,11 @@
 // while the warps of one take exponentials, those of the other keep the tensor cores busy.
 // Exponentials are optimistic: they are taken from the maximum known so far, which needs neither the chunk's own maximum nor a
 // rescaling. Only when a lane's sum of them passes MOST (or is no number) the warp makes the scores once more and takes the new
-// maximum, and it does so at once in the next tile, as it does in the first and where keys are hidden. The result is exact for any
-// input: what exponentials are taken from cancels when the sums are divided.
+// maximum. In the first tile, where keys are hidden and after a tile whose maximum rose STEEPLY, it takes the maximum first. The
+// result is exact for any input: what exponentials are taken from cancels when the sums are divided.
 constexpr int MATRICES = WARP_ROWS / 16, STEPS = WIDTH / 16, CHUNKS = BLOCK_K / CHUNK / KEY_WARPS;
 constexpr float MOST = 1024.f;  // fp16 holds 2¹⁶
+constexpr float STEEPLY = 8.f;  // in units of log2: so much in one chunk, and the next is likely to pass MOST
 constexpr float LOWEST = -3e38f;  // where a row has seen no key: its exponentials of any score are infinite, of a hidden one 0
 
 typedef Tile<DTYPE, WIDTH> Keys;
@@ -56,7 +57,7 @@ struct WarpRows {
   float sums[MATRICES][WIDTH / 8][4];
   float base[MATRICES][2];   // of each row: what exponentials are taken from, in units of log2
   float total[MATRICES][2];  // of each row: this lane's share of the sum of exponentials
-  bool careful;              // the maximum of a row has moved of late
+  bool careful;              // take the next tile's maximum first
 
   __device__ __forceinline__ WarpRows(const Keys& from, int row0) : careful(true) {
 #pragma unroll
@@ -106,23 +107,25 @@ struct WarpRows {
       }
   }
 
-  // Moves each row's base up to its maximum over these scores too, and everything summed so far with it; whether any row's moved.
-  __device__ __forceinline__ bool settle(const Scores& scores, float scale_log2) {
-    bool moved = false;
-    float correction[MATRICES][2];
+  // Moves each row's base up to its maximum over these scores too, and everything summed so far with it.
+  __device__ __forceinline__ void settle(const Scores& scores, float scale_log2) {
+    float correction[MATRICES][2], largest_move = 0.f;
 #pragma unroll
     for (int m = 0; m < MATRICES; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
+        const float old = base[m][half];
         float top = NEG_INF;
 #pragma unroll
         for (int j = 0; j < CHUNK / 8; ++j) top = fmaxf(top, fmaxf(scores[m][j][2 * half], scores[m][j][2 * half + 1]));
-        top = fmaxf(base[m][half], maximum_of_row(top) * scale_log2);
-        moved |= top > base[m][half];
-        correction[m][half] = exp2_fast(base[m][half] - top);
+        top = fmaxf(old, maximum_of_row(top) * scale_log2);
+        largest_move = fmaxf(largest_move, top - old);
+        if (old > LOWEST && top - old > STEEPLY) careful = true;
+        correction[m][half] = exp2_fast(old - top);
         base[m][half] = top;
       }
-    if (__all_sync(~0u, !moved)) return false;
+    careful = !__all_sync(~0u, !careful);
+    if (__all_sync(~0u, largest_move == 0.f)) return;
 #pragma unroll
     for (int m = 0; m < MATRICES; ++m)
 #pragma unroll
@@ -134,7 +137,6 @@ struct WarpRows {
           sums[m][i][2 * half + 1] *= correction[m][half];
         }
       }
-    return true;
   }
 
   template <class Visible>
@@ -155,7 +157,7 @@ struct WarpRows {
     found.take(scores, base, step.scale_log2);
     if (!__all_sync(~0u, found.in_range())) {
       multiply_keys(scores, step.keys + C * CHUNK_BYTES);
-      careful |= settle(scores, step.scale_log2);
+      settle(scores, step.scale_log2);
       found.take(scores, base, step.scale_log2);
     }
     add(found, step.values + C * CHUNK_BYTES);
@@ -170,7 +172,7 @@ struct WarpRows {
     Exponentials found;
     multiply_keys(scores, step.keys + C * CHUNK_BYTES);
     mask(scores, first_key, step.first_row, step.rows);
-    careful |= settle(scores, step.scale_log2);
+    settle(scores, step.scale_log2);
     found.take(scores, base, step.scale_log2);
     add(found, step.values + C * CHUNK_BYTES);
   }

@@ -54,16 +54,17 @@ struct Tile {
   // zeros outside.
   template <int ROWS, int THREADS>
   __device__ __forceinline__ void load(const Stored* matrix, int first, int rows, int width, i64 stride) const {
+    constexpr int UNROLL = DTYPE_ == FP32 ? 1 : 8;  // fp32 kernels have no register to spare
     constexpr int AT_ONCE = power_of_two_below(THREADS / PARTS, ROWS);  // rows
     static_assert(AT_ONCE > 0 && ROWS % AT_ONCE == 0, "whole rounds of rows");
     if (AT_ONCE * PARTS < THREADS && threadIdx.x >= AT_ONCE * PARTS) return;
     const int row = threadIdx.x / PARTS, place = threadIdx.x % PARTS, column = place * PER_PART;
     const Stored* from = matrix + (first + row) * stride + column;
     if (first + ROWS <= rows) {
-#pragma unroll 8
+#pragma unroll UNROLL
       for (int i = 0; i < ROWS; i += AT_ONCE) copy_16(part(row + i, place), from + i * stride, column < width);
     } else {
-#pragma unroll 8
+#pragma unroll UNROLL
       for (int i = 0; i < ROWS; i += AT_ONCE)
         copy_16(part(row + i, place), from + i * stride, first + row + i < rows && column < width);
     }

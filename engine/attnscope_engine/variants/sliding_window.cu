@@ -1,8 +1,8 @@
 // What: exact softmax over the newest `window` keys and the first `sinks`; tiles outside both are not visited.
-// Grid → work: x the blocks of BLOCK_Q queries, last first; y the H heads; z the batch.
-// Block → work: 2·BLOCK_Q threads, 16 queries a warp; all walk over the visible tiles of BLOCK_K keys.
-// Shared memory: (BLOCK_Q + 2·BLOCK_K) · WIDTH · bytes of an element.
-// Numerics: tensor cores (fp32 as 3×TF32), fp32 accumulation, running maximum, exponentials to base two.
+// Grid → work: x the blocks of BLOCK_Q queries, last first; y the H heads; z the batch (few queries: see `softmax_tiles.cuh`).
+// Block → work: WARP_ROWS queries a warp; all walk over the visible tiles of BLOCK_K keys.
+// Shared memory: two buffers of BLOCK_K keys and as many values, (4·BLOCK_K) · WIDTH · 2; fp32 (BLOCK_Q + 2·BLOCK_K) · WIDTH · 4.
+// Numerics: tensor cores (fp32 as 3×TF32, before sm_80 as fp32 FMA), fp32 sums, exponentials to base two of score − maximum so far.
 // Limits: head_dim ≤ 256 and a multiple of 8; any n, any window, any number of sinks.
 // On Hopper, 16-bit types run on its own instructions: `softmax_hopper.cuh` says how.
 #include "ptx.cuh"

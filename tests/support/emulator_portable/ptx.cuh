@@ -32,6 +32,7 @@ struct float2 { float x, y; };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline u32 __float_as_uint(float x) { u32 bits; memcpy(&bits, &x, 4); return bits; }
 inline float __uint_as_float(u32 bits) { float x; memcpy(&x, &bits, 4); return x; }
+inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 #define NEG_INF __uint_as_float(0xff800000u)
 
 // ---- fibers
