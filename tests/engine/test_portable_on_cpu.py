@@ -7,7 +7,7 @@ import pytest
 from attnscope_engine import catalogue, cuda, numerics
 from attnscope_engine.devices.cuda import from_bits, to_bits
 from attnscope_engine.protocol import Dtype, Workload
-from emulated import COMPILER, EmulatedDevice
+from portable_on_cpu import COMPILER, EmulatedDevice
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
 

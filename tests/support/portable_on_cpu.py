@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from attnscope_engine.devices import cubins
+from attnscope_engine.devices.cuda import from_bits, to_bits
+from attnscope_engine.protocol import Dtype
 
 STAND_IN = Path(__file__).parent / "emulator_portable" / "ptx.cuh"
 COMPILER = shutil.which("g++")
@@ -44,7 +46,19 @@ extern "C" void start(u32 x, u32 y, u32 z, int threads, u32 seed{parameters}) {{
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / f"{stem}.cpp", Path(folder) / f"{stem}.so"
         source.write_text(cubins.source_of(stem, text_of) + start, encoding="utf-8")
-        command = [str(COMPILER), "-std=c++17", "-O1", "-w", "-fPIC", "-shared", *defines, str(source), "-o", str(target)]
+        command = [
+            str(COMPILER),
+            "-std=c++17",
+            "-O1",
+            "-fno-strict-aliasing",
+            "-w",
+            "-fPIC",
+            "-shared",
+            *defines,
+            str(source),
+            "-o",
+            str(target),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[:4000]
         return ctypes.CDLL(str(target))
@@ -54,6 +68,7 @@ class EmulatedDevice:
     """What `Variant.launch` asks of a GPU, on arrays of numpy; counts its launches."""
 
     multiprocessors = 3
+    portable = True
 
     def __init__(self, shared_bytes: int) -> None:
         self.shared_bytes = shared_bytes
@@ -65,6 +80,14 @@ class EmulatedDevice:
         array = np.full(shape, np.nan, dtype) if dtype == "float32" else np.full(shape, 0x7FFF, dtype)
         self.workspaces.append(array)
         return array
+
+    def multiply(
+        self, left: np.ndarray, right: np.ndarray, out: np.ndarray, dtype: Dtype, scale: float, transposed: bool
+    ) -> None:
+        """A library's product on a GPU, which is no kernel of ours: fp32 sums, into fp32 or `dtype`."""
+        a, b = from_bits(left, dtype), from_bits(right, dtype)
+        product = np.float32(scale) * (a @ (b.swapaxes(1, 2) if transposed else b))
+        out[...] = product if out.dtype == np.float32 else to_bits(product, dtype)
 
     def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any:
         def run(grid: tuple[int, int, int], threads: int, arguments: Sequence[Any], shared_bytes: int = 0) -> None:

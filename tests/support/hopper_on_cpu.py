@@ -1,6 +1,6 @@
 """A Hopper GPU that is a CPU: launches compile the kernels' own text with g++ against a model of the chip, and run it.
 
-The model (`emulator/`) shows wrong indices, missing barriers and wrong sizes, which is what goes wrong in such kernels; it knows
+The model (`emulator_hopper/`) shows wrong indices, missing barriers and wrong sizes, what goes wrong in such kernels; it knows
 neither speed nor registers.
 """
 
@@ -22,7 +22,7 @@ from attnscope_engine.devices.cuda_launch import is_tensor_map, packed
 from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
 from attnscope_engine.protocol import Dtype
 
-FOLDER = Path(__file__).parent / "emulator"
+FOLDER = Path(__file__).parent / "emulator_hopper"
 REPLACED = {"ptx.cuh": "threads.h", "hopper.cuh": "hopper.h", wgmma.NAME: None}
 """Instructions are in these files only; `hopper.h` holds the products too."""
 
@@ -80,6 +80,8 @@ class HopperOnCpu:
     planted: tuple[str, str] | None = None
     """A bug: what to write for which text of the kernel."""
     capability: tuple[int, int] = (9, 0)
+    shared_bytes: int = 227 * 1024
+    portable: bool = False
     workspaces: list[np.ndarray[Any, Any]] = field(default_factory=list)
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
