@@ -45,7 +45,8 @@ def seq_len_ticks(low: float, high: float, length: float) -> Ticks:
     if octave >= SEQ_LEN_ROOM and len(powers) <= 3:
         step = 1
     if sum(power % step == 0 for power in powers) < 2:
-        return _even_ticks(low, high, length / 70, lambda value: count(round(value)), whole=True)
+        even = _even_ticks(low, high, length / 70, lambda value: count(round(value)), whole=True)
+        return _thinned(even, low, high, length, SEQ_LEN_ROOM)
     return tuple(Tick(2.0**power, short_count(1 << power) if power % step == 0 and power >= 0 else "") for power in powers)
 
 
@@ -117,6 +118,17 @@ def _even_ticks(low: float, high: float, most: float, label: Callable[[float], s
     if whole:
         step = max(1.0, step)
     return tuple(Tick(i * step, label(i * step)) for i in range(math.ceil(low / step), math.floor(high / step) + 1))
+
+
+def _thinned(ticks: Ticks, low: float, high: float, length: float, room: float) -> Ticks:
+    """Without labels that would stand nearer than `room` pixels to the one before: even steps crowd at the top of a log axis."""
+    kept: list[Tick] = []
+    end = -math.inf
+    for tick, place in zip(ticks, log_positions(ticks, low, high, length), strict=True):
+        fits = place - end >= room
+        kept.append(tick if fits else Tick(tick.value))
+        end = place if fits else end
+    return tuple(kept)
 
 
 def _plain(parts: tuple[str, str]) -> str:

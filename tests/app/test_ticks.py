@@ -65,6 +65,7 @@ def test_that_a_linear_axis_of_bytes_begins_at_zero_and_has_round_steps() -> Non
 
 
 @given(st.floats(1, 2e5), st.floats(1.05, 1e5), st.integers(80, 1500))
+@example(76758.0, 13757.0, 150)
 def test_that_labels_of_n_never_touch(low: float, span: float, length: int) -> None:
     ticks = [tick for tick in seq_len_ticks(low, low * span, length) if tick.label]
     places = log_positions(ticks, low, low * span, length)
