@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from attnscope_engine.devices import Device
     from attnscope_engine.protocol import Hello
 
-NICENESS = 5
-"""A third of a normal process' share of a busy core; all of an idle one."""
-
 USAGE = "usage: attnscope-engine [--device auto|cpu|cuda] [--model PATH] | --version"
 EXIT_USAGE = 2
 OOM_SCORE = "500"
@@ -66,20 +63,12 @@ def run(options: Options, requests: int, replies: int) -> NoReturn:
     from attnscope_engine.devices.pick import pick
 
     device, why_no_gpu = pick(options.device)
-    if device.facts.kind == "cpu":
-        yield_to_windows()
     writer = FrameWriter(replies)
     writer.send(hello(device, why_no_gpu))
     from attnscope_engine.sources import Sources
     from attnscope_engine.worker import serve
 
     serve(device, Sources(options.model), mailbox, writer)
-
-
-def yield_to_windows() -> None:
-    """A measurement on the processor keeps every core busy: below normal priority, so that the hand at the slider goes first."""
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
 
 
 def hello(device: Device, why_no_gpu: str) -> Hello:

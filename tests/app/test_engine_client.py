@@ -9,7 +9,7 @@ import msgspec
 import psutil
 import pytest
 import scripted_engine
-from attnscope.engine_client import EngineClient
+from attnscope.engine_client import NICENESS, EngineClient
 from attnscope.engine_events import Policy
 from attnscope.requests import measure_all_queue, sweep_queue, wanted
 from attnscope.results import Results
@@ -76,6 +76,14 @@ def test_that_an_engine_is_greeted_and_its_ceilings_are_kept(rig):
     rig.until(lambda: rig.live.ceilings is not None and rig.live.vitals is not None)
     assert rig.live.device == scripted_engine.device()
     assert rig.results.ceilings("fake") == rig.live.ceilings
+
+
+@pytest.mark.skipif(not hasattr(os, "setpriority"), reason="no priorities of processes")
+def test_that_an_engine_on_the_processor_goes_behind_the_window(rig):
+    rig.start(command())
+    rig.ready()
+    assert rig.live.device.kind == "cpu"
+    rig.until(lambda: psutil.Process(rig.client.pid).nice() == NICENESS)
 
 
 def test_that_ceilings_are_measured_again_on_demand(rig):

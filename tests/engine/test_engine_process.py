@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 from attnscope_engine import __version__
-from attnscope_engine.__main__ import NICENESS
 from attnscope_engine.protocol import (
     PROTOCOL,
     Cancel,
@@ -62,13 +61,6 @@ def test_that_hello_is_the_first_frame_and_short(command):
         assert hello.engine_version == __version__
         assert hello.pid == engine.process.pid
         assert len(frame(hello)) < 4096
-
-
-@posix
-def test_that_measuring_on_the_processor_yields_to_windows():
-    with EngineAtHand([*REAL, "--device", "cpu"]) as engine:
-        hello = engine.until(lambda reply: True)
-        assert psutil.Process(hello.pid).nice() == min(os.nice(0) + NICENESS, 19)
 
 
 def test_that_nothing_heavy_is_imported_before_hello():
