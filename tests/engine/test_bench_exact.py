@@ -33,7 +33,8 @@ from attnscope_engine.bench_exact.results import (
     write,
 )
 from attnscope_engine.bench_exact.session import commit, naive_cells
-from attnscope_engine.bench_exact.tensors import CACHE_MULTIPLE, MOST_SETS, input_sets
+from attnscope_engine.bench_exact.tensors import MOST_SETS, input_sets
+from attnscope_engine.devices.cuda_timing import CACHE_MULTIPLE
 from attnscope_engine.devices.pick import why_no_gpu
 from attnscope_engine.protocol import Choice
 

@@ -12,11 +12,9 @@ from attnscope_engine.bench_exact.peers import Peer
 from attnscope_engine.bench_exact.results import ALLOWED_UNITS, OURS, UNIT
 from attnscope_engine.bench_exact.tensors import Tensors
 from attnscope_engine.devices.cuda import CudaDevice, Scratch
-from attnscope_engine.devices.cuda_timing import PeakCounter
+from attnscope_engine.devices.cuda_timing import REPLAY_S, PeakCounter
 from attnscope_engine.protocol import Choice
 
-REPLAY_S = 3e-3
-"""Length of a replay at least: long beside the resolution of events."""
 MOST_CALLS = 2000
 
 Watch = Callable[[], int]

@@ -6,9 +6,8 @@ import math
 from typing import Any
 
 from attnscope_engine.bench_exact.cells import Cell
+from attnscope_engine.devices.cuda_timing import CACHE_MULTIPLE
 
-CACHE_MULTIPLE = 5
-"""What one replay touches is at least so many times the second-level cache."""
 MOST_SETS = 64
 
 RISE = 1 / 16

@@ -17,7 +17,7 @@ ROWS = 64
 """Queries of a warpgroup: what one product multiplies at once."""
 
 PANEL_COLUMNS = 64
-"""Tiles lie in shared memory in panels of so many columns, 128 bytes a row."""
+"""Tiles lie in shared memory in panels of so many columns: 128 bytes a row, the widest that the copy engine swizzles."""
 
 MOST_SHARED_BYTES = 227 * 1024
 """Of a block of threads on Hopper."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnscope_engine.cuda.hopper import PANEL_COLUMNS
 from attnscope_engine.devices import DeviceFault
 from attnscope_engine.protocol import Dtype
 
@@ -18,9 +19,6 @@ BYTES = 128
 
 TENSOR_MAP = np.dtype(f"V{BYTES}")
 """A map as a numpy type: an array of one is passed to a kernel by value."""
-
-PANEL_COLUMNS = 64
-"""Columns of a box: 128 bytes, the widest that a swizzle of 128 bytes allows."""
 
 DATA_TYPES: dict[Dtype, int] = {"fp16": 6, "bf16": 9}
 """CU_TENSOR_MAP_DATA_TYPE_FLOAT16 and _BFLOAT16."""
