@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnscope_engine import cuda
 from attnscope_engine.cost import Step
+from attnscope_engine.cuda import hopper
 from attnscope_engine.protocol import Dtype, Term, Workload
 from attnscope_engine.variant import Unsupported
 
@@ -56,27 +58,20 @@ class Cut:
     """Segments of keys that come before the first query."""
     segments: int
     """Of the queries (causal), or of all keys."""
-
-    @property
-    def states(self) -> int:
-        """States that a head keeps in memory: one for each segment, none when there is only one."""
-        return self.before + self.segments if self.before + self.segments > 1 else 0
+    states: int
+    """States that a head keeps in memory: one for each segment; none where a causal head is a single one."""
 
 
 def cut(heads: int, queries: int, keys: int, causal: bool) -> Cut:
     """Segments that fill a card, where `heads` (B·H) alone do not; `queries` and `keys` of one head."""
-    before = blocks_before(queries, keys) if causal else 0
+    before = cuda.blocks(max(0, keys - queries), CHUNK) if causal else 0
     own = cuda.blocks(queries if causal else keys, CHUNK)
     wanted = 1
     if heads < FULL_FROM * WANTED_BLOCKS:
         wanted = max(1, min(WANTED_BLOCKS // heads, (before + own) // LEAST_CHUNKS))
     chunks = cuda.blocks(before + own, wanted)
-    return Cut(chunks, cuda.blocks(before, chunks), cuda.blocks(own, chunks))
-
-
-def blocks_before(queries: int, keys: int) -> int:
-    """Chunks of keys before the first query of a causal call."""
-    return cuda.blocks(max(0, keys - queries), CHUNK)
+    first, segments = cuda.blocks(before, chunks), cuda.blocks(own, chunks)
+    return Cut(chunks, first, segments, 0 if causal and first + segments == 1 else first + segments)
 
 
 def width_of(head_dim: int) -> int:
@@ -95,11 +90,11 @@ def state_floats(head_dim: int) -> int:
     return width * width + width + 4
 
 
-def kept_states(workload: Workload, decay_heads: int = 0) -> tuple[int, ...]:
-    """Shape of the states in memory, (0,) when there are none; `decay_heads`: heads of the decay, 0 without one."""
+def kept_states(workload: Workload, decay_heads: int = 0) -> tuple[int, int, int]:
+    """Heads, states of each and fp32 numbers of each that a call keeps; `decay_heads`: heads of the decay, 0 without one."""
     w = workload
-    found = cut(w.batch * w.num_heads, w.seq_len, w.seq_len, w.causal).states or int(not w.causal)
-    return (w.batch * state_heads(w.num_heads, w.num_kv_heads, decay_heads), found, state_floats(w.head_dim))
+    found = cut(w.batch * w.num_heads, w.seq_len, w.seq_len, w.causal)
+    return w.batch * state_heads(w.num_heads, w.num_kv_heads, decay_heads), found.states, state_floats(w.head_dim)
 
 
 def held(workload: Workload, decay_heads: int = 0) -> tuple[Term, ...]:
@@ -177,4 +172,201 @@ def attend(
     Raises:
         Unsupported: head_dim (names the nearest that works), or decay without causal.
     """
-    raise NotImplementedError
+    q, k, v, out = tensors
+    (batch, heads, queries, head_dim), (kv_heads, keys) = q.shape, k.shape[1:3]
+    cuda.tiling(title, head_dim, workload.dtype, widest=WIDEST)
+    if decay is not None and not workload.causal:
+        raise Unsupported(f"{title} forgets along the sequence, which needs a causal mask: set causal")
+    decay_heads = 0 if decay is None else decay.shape[-2] if len(decay.shape) == 3 else heads
+    walked = cut(batch * heads, queries, keys, workload.causal)
+    own_heads = state_heads(heads, kv_heads, decay_heads)
+    call = Call(
+        device,
+        stem,
+        Options(workload.dtype, width_of(head_dim), feature, decay_kind(decay), normalised, workload.causal),
+        walked,
+        Heads(batch, heads, kv_heads, decay_heads or heads, own_heads),
+        (queries, keys, head_dim),
+        scale,
+    )
+    shape = (batch * own_heads * walked.states, state_floats(head_dim))
+    states = device.empty(shape, "float32") if walked.states else out
+    passed = out if decay is None else by_value(decay) if decay_kind(decay) == PER_HEAD else decay
+    if not device.portable and device.capability == hopper.CAPABILITY and workload.dtype != "fp32":
+        call.on_hopper(tensors, passed, states)
+    else:
+        call.portably(tensors, passed, states)
+
+
+NO_DECAY, PER_HEAD, PER_TOKEN = range(3)
+"""As in `linear.cuh`."""
+
+
+def decay_kind(decay: Any) -> int:
+    """Of `attend`'s argument."""
+    return NO_DECAY if decay is None else PER_HEAD if len(decay.shape) == 1 else PER_TOKEN
+
+
+def by_value(decay: NDArray[np.float32]) -> NDArray[np.void]:
+    """Numbers of the heads as an argument that a kernel gets by value. Raises: ValueError for more than MOST_HEADS."""
+    if len(decay) > MOST_HEADS:
+        raise ValueError(f"decay of at most {MOST_HEADS} heads, was {len(decay)}")
+    values = np.zeros(MOST_HEADS, np.float32)
+    values[: len(decay)] = decay
+    return values.view(HEAD_VALUES)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Constants of a kernel that are no sizes of a tile."""
+
+    dtype: Dtype
+    width: int
+    feature: Feature
+    decay: int
+    normalised: bool
+    causal: bool
+
+    def defines(self) -> dict[str, int]:
+        return {
+            "DTYPE": cuda.DTYPE_CODE[self.dtype],
+            "WIDTH": self.width,
+            "FEATURE": FEATURE_CODE[self.feature],
+            "DECAY": self.decay,
+            "NORMALISED": int(self.normalised),
+            "CAUSAL": int(self.causal),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HopperPlan:
+    """Sizes that `linear_hopper.cuh` is compiled for."""
+
+    options: Options
+    stages: int
+    """Chunks in shared memory of the kernel that makes outputs."""
+    state_stages: int
+    """The same of the kernel that makes states."""
+
+    def defines(self) -> dict[str, int]:
+        return {**self.options.defines(), "HOPPER": 1, "STAGES": self.stages, "STATE_STAGES": self.state_stages}
+
+    @property
+    def threads(self) -> int:
+        """Of the kernel that makes outputs: a warpgroup that brings, one that weighs, and one for each 64 columns."""
+        return 128 * (2 + self.options.width // 64)
+
+    @property
+    def state_threads(self) -> int:
+        return 128 * (1 + self.options.width // 64)
+
+    @property
+    def shared_bytes(self) -> int:
+        """As `Memory` in `linear_hopper_tiles.cuh` lays it out."""
+        tile = CHUNK * self.options.width * 2
+        causal = int(self.options.causal)
+        handed = causal * 2 * CHUNK * 128 + 2 * tile + 2 * CHUNK * 4 + 2 * self.options.width * 4
+        return handed + self.stages * ((1 + 2 * causal) * tile + STAGE_EXTRAS) + 4 * 8
+
+    @property
+    def state_shared_bytes(self) -> int:
+        return self.state_stages * (2 * CHUNK * self.options.width * 2 + STAGE_EXTRAS) + 4 * 8
+
+
+STAGE_EXTRAS = (2 * CHUNK + 4) * 4 + 3 * 8
+"""Bytes of a stage beside its tiles: decays of its tokens, three barriers."""
+
+
+def hopper_plan(options: Options) -> HopperPlan:
+    """As many chunks under way as shared memory has room for, up to what helps."""
+    wide = options.width == 128
+    stages = (3 if wide else 4) if options.causal else (6 if wide else 8)
+    return HopperPlan(options, stages, 6 if wide else 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """How many there are of each kind, in each of `batch`."""
+
+    batch: int
+    queries: int
+    keys: int
+    decay: int
+    states: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, cut: what its three launches share."""
+
+    device: Any
+    stem: str
+    options: Options
+    cut: Cut
+    heads: Heads
+    sizes: tuple[int, int, int]
+    """Queries, keys, head_dim."""
+    scale: float
+
+    def on_hopper(self, tensors: tuple[Any, Any, Any, Any], decay: Any, states: Any) -> None:
+        """Hopper's own kernels."""
+        plan, dtype = hopper_plan(self.options), self.options.dtype
+        q, k, v, out = (self.device.tensor_map(x, CHUNK, dtype) for x in tensors)
+        self._launch(
+            plan.defines(), (k, v), (q, k, v, out), decay, states,
+            (plan.state_threads, plan.state_shared_bytes), (plan.threads, plan.shared_bytes),
+        )
+
+    def portably(self, tensors: tuple[Any, Any, Any, Any], decay: Any, states: Any) -> None:
+        """Kernels that run on every card."""
+        raise NotImplementedError
+
+    def _launch(
+        self,
+        defines: dict[str, int],
+        of_states: tuple[Any, ...],
+        of_outputs: tuple[Any, ...],
+        decay: Any,
+        states: Any,
+        state_block: tuple[int, int],
+        output_block: tuple[int, int],
+    ) -> None:
+        """States of segments and what each begins with, where there are any; then outputs. Blocks: threads, shared bytes."""
+        heads, found = self.heads, self.cut
+        made = found.states - int(self.options.causal)  # nothing comes after the last segment
+        if found.states:
+            shape = self._shape(found.chunks, heads.states)
+            kernel = self.device.kernel(self.stem, "linear_states", defines)
+            kernel((made, heads.states, heads.batch), state_block[0], (*of_states, decay, states, *shape[:-1]), state_block[1])
+            scan = self.device.kernel(self.stem, "linear_scan", defines)
+            floats = self.options.width * (self.options.width + 1)
+            total = np.int32(not self.options.causal)
+            scan((cuda.blocks(floats, 256), heads.states, heads.batch), 256, (states, np.int32(found.states), total))
+        chunks = found.chunks if self.options.causal else self._chunks_without_mask()
+        kernel = self.device.kernel(self.stem, "linear_outputs", defines)
+        blocks = cuda.blocks(cuda.blocks(self.sizes[0], CHUNK), chunks)
+        arguments = (*of_outputs, decay, states, *self._shape(chunks, heads.queries), np.float32(self.scale))
+        kernel((blocks, heads.queries, heads.batch), output_block[0], arguments, output_block[1])
+
+    def _shape(self, chunks: int, heads: int) -> tuple[np.int32, ...]:
+        """`Shape` of the kernels, for a grid of so many heads."""
+        group = self.heads
+        per = (heads // group.keys, max(1, heads // group.decay), heads // group.states)
+        return tuple(np.int32(x) for x in (*self.sizes, chunks, self.cut.before, self.cut.states, *per))
+
+    def _chunks_without_mask(self) -> int:
+        """Chunks of queries of a block when nothing is causal: the longest blocks that leave hardly a multiprocessor idle."""
+        heads, chunks = self.heads.batch * self.heads.queries, cuda.blocks(self.sizes[0], CHUNK)
+        slots = self.device.multiprocessors
+
+        def busy(parts: int) -> float:
+            blocks = heads * cuda.blocks(chunks, cuda.blocks(chunks, parts))
+            return blocks / (cuda.blocks(blocks, slots) * slots)
+
+        allowed = [parts for parts in range(1, 1 + max(1, min(2 * slots, chunks // LEAST_CHUNKS)))]
+        most = max(map(busy, allowed))
+        return cuda.blocks(chunks, next(parts for parts in allowed if busy(parts) >= NEARLY_BUSY * most))
+
+
+NEARLY_BUSY = 0.97
+"""Share of the busiest division that is good enough if its blocks are longer."""

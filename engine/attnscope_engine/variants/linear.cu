@@ -8,6 +8,9 @@
 // Source: Katharopoulos et al. 2020, sections 3.2 to 3.4, arXiv 2006.16236.
 // A causal query takes whole segments before it from the running sum and the keys after those one by one, so a segment is never
 // walked in order and all queries run at once. A state is width rows of width values, then the width values of the normaliser.
+#if HOPPER
+#include "linear_hopper.cuh"
+#else
 #include "tiles.cuh"
 
 typedef Element<DTYPE>::Stored Stored;
@@ -168,3 +171,4 @@ extern "C" __global__ void __launch_bounds__(2 * BLOCK_Q) linear_outputs(
   store_rows<DTYPE, WIDTH>(out + query_matrix * queries * width, sums, first_row + row0, queries, width, width,
                            sum_upper == 0.f ? 0.f : 1.f / sum_upper, sum_lower == 0.f ? 0.f : 1.f / sum_lower);
 }
+#endif
