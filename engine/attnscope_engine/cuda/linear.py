@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from attnscope_engine import cuda
 from attnscope_engine.cost import Step
 from attnscope_engine.cuda import hopper
-from attnscope_engine.protocol import Dtype, Term, Workload
+from attnscope_engine.protocol import ITEM_BYTES, Dtype, Term, Workload
 from attnscope_engine.variant import Unsupported
 
 Feature = Literal["identity", "elu", "relu", "relu2", "exp"]
@@ -249,7 +249,7 @@ class HopperPlan:
     """The same of the kernel that makes states."""
 
     def defines(self) -> dict[str, int]:
-        return {**self.options.defines(), "HOPPER": 1, "STAGES": self.stages, "STATE_STAGES": self.state_stages}
+        return {**self.options.defines(), "HOPPER": 1, "TOKENS": CHUNK, "STAGES": self.stages, "STATE_STAGES": self.state_stages}
 
     @property
     def threads(self) -> int:
@@ -285,6 +285,52 @@ def hopper_plan(options: Options) -> HopperPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class PortablePlan:
+    """Sizes that `linear_portable.cuh` is compiled for."""
+
+    options: Options
+    tokens: int
+    """Of a chunk: 64, or 32 where shared memory is short."""
+    stages: int
+    """Chunks in shared memory: 2, or 1 where the next can not come while one is worked on."""
+
+    def defines(self) -> dict[str, int]:
+        return {**self.options.defines(), "TOKENS": self.tokens, "STAGES": self.stages}
+
+    @property
+    def threads(self) -> int:
+        """A warp for each 16 columns of the values, and one for the normaliser."""
+        return 32 * (self.options.width // 16 + int(self.options.normalised))
+
+    @property
+    def _tile(self) -> int:
+        return self.tokens * self.options.width * ITEM_BYTES[self.options.dtype]
+
+    @property
+    def _vectors(self) -> int:
+        return 4 * (5 * self.tokens + 2)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Of the kernel that makes outputs, as `Memory` in `linear_portable.cuh` lays it out."""
+        if not self.options.causal:
+            return self.stages * self._tile + self._vectors
+        weights = self.tokens * self.tokens * ITEM_BYTES[self.options.dtype]
+        return self.stages * 3 * self._tile + weights + self._vectors
+
+    @property
+    def state_shared_bytes(self) -> int:
+        return self.stages * 2 * self._tile + self._vectors
+
+
+def portable_plan(options: Options, shared_bytes: int) -> PortablePlan:
+    """The largest chunks, two of them if possible, that fit into the `shared_bytes` that a block may have."""
+    sizes = ((32, 2), (32, 1)) if options.dtype == "fp32" else ((64, 2), (32, 2))
+    plans = [PortablePlan(options, tokens, stages) for tokens, stages in sizes]
+    return next((plan for plan in plans if max(plan.shared_bytes, plan.state_shared_bytes) <= shared_bytes), plans[-1])
+
+
+@dataclass(frozen=True, slots=True)
 class Heads:
     """How many there are of each kind, in each of `batch`."""
 
@@ -312,14 +358,14 @@ class Call:
         """Hopper's own kernels."""
         plan, dtype = hopper_plan(self.options), self.options.dtype
         q, k, v, out = (self.device.tensor_map(x, CHUNK, dtype) for x in tensors)
-        self._launch(
-            plan.defines(), (k, v), (q, k, v, out), decay, states,
-            (plan.state_threads, plan.state_shared_bytes), (plan.threads, plan.shared_bytes),
-        )
+        blocks = (plan.state_threads, plan.state_shared_bytes), (plan.threads, plan.shared_bytes)
+        self._launch(plan.defines(), (k, v), (q, k, v, out), decay, states, *blocks)
 
     def portably(self, tensors: tuple[Any, Any, Any, Any], decay: Any, states: Any) -> None:
         """Kernels that run on every card."""
-        raise NotImplementedError
+        plan = portable_plan(self.options, self.device.shared_bytes)
+        blocks = (plan.threads, plan.state_shared_bytes), (plan.threads, plan.shared_bytes)
+        self._launch(plan.defines(), tensors[1:3], tensors, decay, states, *blocks, CHUNK // plan.tokens)
 
     def _launch(
         self,
@@ -330,12 +376,16 @@ class Call:
         states: Any,
         state_block: tuple[int, int],
         output_block: tuple[int, int],
+        own_chunks: int = 1,
     ) -> None:
-        """States of segments and what each begins with, where there are any; then outputs. Blocks: threads, shared bytes."""
+        """States of segments and what each begins with, where there are any; then outputs.
+
+        Blocks: threads, shared bytes; `own_chunks`: chunks of the kernels in one of CHUNK tokens.
+        """
         heads, found = self.heads, self.cut
         made = found.states - int(self.options.causal)  # nothing comes after the last segment
         if found.states:
-            shape = self._shape(found.chunks, heads.states)
+            shape = self._shape(found.chunks * own_chunks, heads.states)
             kernel = self.device.kernel(self.stem, "linear_states", defines)
             kernel((made, heads.states, heads.batch), state_block[0], (*of_states, decay, states, *shape[:-1]), state_block[1])
             scan = self.device.kernel(self.stem, "linear_scan", defines)
@@ -345,7 +395,7 @@ class Call:
         chunks = found.chunks if self.options.causal else self._chunks_without_mask()
         kernel = self.device.kernel(self.stem, "linear_outputs", defines)
         blocks = cuda.blocks(cuda.blocks(self.sizes[0], CHUNK), chunks)
-        arguments = (*of_outputs, decay, states, *self._shape(chunks, heads.queries), np.float32(self.scale))
+        arguments = (*of_outputs, decay, states, *self._shape(chunks * own_chunks, heads.queries), np.float32(self.scale))
         kernel((blocks, heads.queries, heads.batch), output_block[0], arguments, output_block[1])
 
     def _shape(self, chunks: int, heads: int) -> tuple[np.int32, ...]:

@@ -15,23 +15,7 @@ constexpr int STATE_THREADS = 128 * (1 + KEEPERS), OUTPUT_THREADS = 128 * (2 + K
 constexpr int WEIGHTS = CHUNK / 2, OUTPUTS = CHUNK / 2;  // accumulators of a thread
 // Registers that warpgroups give away and take; blocks of three have enough without.
 constexpr bool MOVE_REGISTERS = KEEPERS == 2;
-constexpr int OF_BRINGERS = FEATURE == IDENTITY ? 40 : 48, OF_WEIGHERS = FEATURE == IDENTITY ? 120 : 112, OF_KEEPERS = 176;
-
-struct Place {
-  int matrix, key_matrix;  // of q, of k
-  i64 state;               // in floats, of the head's first
-  Forgetting forgetting;
-
-  __device__ __forceinline__ Place(const Shape& shape, const Decays& decays) {
-    const int heads = gridDim.y, head = blockIdx.y, batch = blockIdx.z;
-    matrix = batch * heads + head;
-    key_matrix = matrix / shape.heads_per_key_head;
-    state = (i64)(matrix / shape.heads_per_state) * shape.states * STATE_FLOATS;
-    forgetting = {decays, DECAY == PER_HEAD ? (i64)head : (i64)(matrix / shape.heads_per_decay) * shape.keys, shape.keys};
-  }
-};
-
-__device__ __forceinline__ int chunks_of(int tokens) { return (tokens + CHUNK - 1) / CHUNK; }
+constexpr int OF_BRINGERS = 40, OF_WEIGHERS = 120, OF_KEEPERS = 176;
 
 // ---------------------------------------------------------------- what a segment adds to the state
 
@@ -44,10 +28,8 @@ extern "C" __global__ void __launch_bounds__(STATE_THREADS, 1) linear_states(
   const Shape shape = {queries, keys, width, chunks, before, kept, heads_per_key_head, heads_per_decay, 1};
   const StateMemory memory = {bytes, shared_address(bytes)};
   const Place place(shape, decays);
-  const int segment = blockIdx.x, first = (segment - before) * chunks;
-  const int count = CAUSAL ? chunks : min(chunks, chunks_of(keys) - first);
-  const Walk walk = {first + count - 1, count, -1, shape.offset()};
-  float* const mine = states + place.state + (i64)segment * STATE_FLOATS;
+  const Walk walk = walk_of_state(shape, true);
+  float* const mine = states + place.state + (i64)blockIdx.x * STATE_FLOATS;
   const int group = threadIdx.x >> 7, warp = threadIdx.x >> 5 & 3;
   memory.make_barriers(4 * KEEPERS);
 
@@ -55,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(STATE_THREADS, 1) linear_states(
     if (warp == 0) {
       const float all = bring_chunks<true>(memory, k, k, v, 0, place.key_matrix, walk, place.forgetting);
       if (DECAY && (threadIdx.x & 31) == 0) mine[FORGOTTEN_AT] = all;
-    } else if (FEATURE_WARPS) {
+    } else if (MAPS) {
       map_chunks(memory, walk, shape);
     }
     return;
@@ -66,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(STATE_THREADS, 1) linear_states(
   for (int i = 0; i < WIDTH / 2; ++i) state[i] = 0.f;
   KeySums sums;
 #pragma unroll 1
-  for (int i = 0; i < count; ++i) {
+  for (int i = 0; i < walk.count; ++i) {
     const u32 stage = memory.stage(i), of_keys = stage + StateMemory::KEYS_AT;
     const float* left = memory.decays(i) + LEFT_AT;
     u32 values[16];
@@ -316,10 +298,8 @@ extern "C" __global__ void __launch_bounds__(OUTPUT_THREADS, 1) linear_outputs(
   const Shape shape = {queries, keys, width, chunks, before, kept, heads_per_key_head, heads_per_decay, heads_per_state};
   const OutputMemory memory = {bytes, shared_address(bytes)};
   const Place place(shape, decays);
-  const int segment = blockIdx.x, first = segment * chunks;
-  // Without a mask, `position` is only how many keys the state holds.
-  const Walk walk = {first, min(chunks, chunks_of(queries) - first), 1, CAUSAL ? shape.offset() : keys};
-  const float* const begin = kept ? states + place.state + (i64)(CAUSAL ? before + segment : 0) * STATE_FLOATS : nullptr;
+  const Walk walk = walk_of_outputs(shape);
+  const float* const begin = place.beginning(shape, states);
   const int group = threadIdx.x >> 7, warp = threadIdx.x >> 5 & 3;
   memory.make_barriers(4 * KEEPERS + 4);
 
@@ -327,7 +307,7 @@ extern "C" __global__ void __launch_bounds__(OUTPUT_THREADS, 1) linear_outputs(
     if (MOVE_REGISTERS) registers_shrink<OF_BRINGERS>();
     if (warp == 0)
       bring_chunks<false>(memory, q, k, v, place.matrix, place.key_matrix, walk, place.forgetting);
-    else if (FEATURE_WARPS)
+    else if (MAPS)
       map_chunks(memory, walk, shape);
   } else if (group == 1) {
     if (MOVE_REGISTERS) registers_shrink<OF_WEIGHERS>();

@@ -7,25 +7,8 @@
 
 constexpr int PANELS = WIDTH / 64, KEEPERS = PANELS;  // warpgroups that keep 64 columns of the values each
 constexpr u32 PANEL = CHUNK * 128, TILE = PANELS * PANEL;
-constexpr int FEATURE_WARPS = FEATURE == IDENTITY ? 0 : 3;
-
-struct Shape {
-  int queries, keys, width;  // rows of q and of k; head_dim itself
-  int chunks, before;        // chunks of a segment; segments of keys before the first query
-  int states;                // kept of each head
-  int heads_per_key_head, heads_per_decay, heads_per_state;
-
-  // Key at which the first query stands.
-  __device__ __forceinline__ int offset() const { return CAUSAL ? keys - queries : 0; }
-};
-
-// The chunks that a block walks over: `count` of them from `first` on, each `step` (1 or −1) after the one before.
-struct Walk {
-  int first, count, step, position;  // position: token of k at which chunk 0 begins
-
-  __device__ __forceinline__ int chunk(int i) const { return first + i * step; }
-  __device__ __forceinline__ int token(int i) const { return position + chunk(i) * CHUNK; }
-};
+constexpr bool MAPS = FEATURE != IDENTITY;
+constexpr int FEATURE_WARPS = 3;
 
 // Bytes in shared memory: stages of (queries, keys, values); what warpgroups hand each other; per stage the decays of its tokens.
 template <bool QUERIES_, bool KEYS_, int DEPTH_>
@@ -40,7 +23,7 @@ struct Memory {
   static constexpr u32 WEIGHTS_FULL = FREE + 8 * DEPTH, WEIGHTS_FREE = WEIGHTS_FULL + 16, END = WEIGHTS_FREE + 16;
 
   // Bytes that arrive at FULL by themselves: what no warp has to put features into.
-  static constexpr u32 MAPPED = (QUERIES + KEYS) * TILE, DIRECT = KEYS * TILE + (FEATURE == IDENTITY ? MAPPED : 0);
+  static constexpr u32 MAPPED = (QUERIES + KEYS) * TILE, DIRECT = KEYS * TILE + (MAPS ? 0 : MAPPED);
 
   unsigned char* base;
   u32 address;
@@ -56,7 +39,7 @@ struct Memory {
     if (threadIdx.x == 0) {
       for (int i = 0; i < DEPTH; ++i) {
         barrier_init(barrier(LOADED, i), 1);
-        barrier_init(barrier(FULL, i), (DIRECT ? 1 : 0) + FEATURE_WARPS + (DECAY ? 1 : 0));
+        barrier_init(barrier(FULL, i), (DIRECT ? 1 : 0) + (MAPS ? FEATURE_WARPS : 0) + (DECAY ? 1 : 0));
         barrier_init(barrier(FREE, i), readers);
       }
       for (int i = 0; i < 2; ++i) {
@@ -92,10 +75,10 @@ __device__ __forceinline__ float bring_chunks(const M& memory, const TensorMap& 
   if (DECAY && walk.count > 0) forgetting.read(next, walk.token(0) + 2 * lane);
 #pragma unroll 1
   for (int i = 0; i < walk.count; ++i) {
-    const u32 full = memory.barrier(M::FULL, i), mapped = FEATURE == IDENTITY ? full : memory.barrier(M::LOADED, i);
+    const u32 full = memory.barrier(M::FULL, i), mapped = MAPS ? memory.barrier(M::LOADED, i) : full;
     barrier_wait(memory.barrier(M::FREE, i), M::parity(i) ^ 1);
     if (lane == 0) {
-      if (FEATURE != IDENTITY) barrier_expect(mapped, M::MAPPED);
+      if (MAPS) barrier_expect(mapped, M::MAPPED);
       if (M::DIRECT) barrier_expect(full, M::DIRECT);
 #pragma unroll
       for (int panel = 0; panel < PANELS; ++panel) {
@@ -126,31 +109,44 @@ __device__ __forceinline__ u32 feature_of_pair(u32 pair) {
   return pack<DTYPE>(feature(unpacked<DTYPE>((u16)pair)), feature(unpacked<DTYPE>((u16)(pair >> 16))));
 }
 
-// φ of a tile in place, by the feature warps; of keys, rows outside `low` … `high` and columns past head_dim must add nothing.
-template <bool OF_KEYS>
-__device__ __forceinline__ void map_tile(unsigned char* tile, int low, int high, int width) {
-  constexpr int THREADS = 32 * 3, PARTS = TILE / 16;
-#pragma unroll 4
-  for (int i = threadIdx.x - 32; i < PARTS; i += THREADS) {
-    uint4* const part = (uint4*)(tile + 16 * i);
-    uint4 x = *part;
-    x = make_uint4(feature_of_pair(x.x), feature_of_pair(x.y), feature_of_pair(x.z), feature_of_pair(x.w));
-    if (OF_KEYS) {
-      const int row = i >> 3 & 63, column = (i >> 9) * 64 + ((i ^ row) & 7) * 8;
-      if (row < low || row >= high || column >= width) x = make_uint4(0, 0, 0, 0);
-    }
-    *part = x;
+// φ of tiles in place. A warp takes a batch, so many 16-byte parts a lane, at once: exponentials are slow to come, and many must be
+// under way.
+constexpr int LANE_PARTS = 4, BATCH = 32 * LANE_PARTS, BATCHES = TILE / 16 / BATCH;
+
+__device__ __forceinline__ void map_batch(uint4* parts) {
+  uint4 x[LANE_PARTS];
+#pragma unroll
+  for (int j = 0; j < LANE_PARTS; ++j) x[j] = parts[32 * j];
+#pragma unroll
+  for (int j = 0; j < LANE_PARTS; ++j)
+    parts[32 * j] =
+        make_uint4(feature_of_pair(x[j].x), feature_of_pair(x[j].y), feature_of_pair(x[j].z), feature_of_pair(x[j].w));
+}
+
+// Keys that are not there, and columns past head_dim, must add nothing, and φ(0) may be 1. `first`: part of the tile.
+__device__ __forceinline__ void clear_outside(uint4* parts, int first, int low, int high, int width) {
+#pragma unroll 1
+  for (int j = 0; j < LANE_PARTS; ++j) {
+    const int part = first + 32 * j, row = part >> 3 & 63, column = (part >> 9) * 64 + ((part ^ row) & 7) * 8;
+    if (row < low || row >= high || column >= width) parts[32 * j] = make_uint4(0, 0, 0, 0);
   }
 }
 
 template <class M>
 __device__ __forceinline__ void map_chunks(const M& memory, const Walk& walk, const Shape& shape) {
+  const int lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) - 1;
 #pragma unroll 1
   for (int i = 0; i < walk.count; ++i) {
-    unsigned char* const stage = memory.base + i % M::DEPTH * M::STAGE;
+    uint4* const parts = (uint4*)(memory.base + i % M::DEPTH * M::STAGE) + lane;
+    const int low = -walk.token(i), high = shape.keys - walk.token(i);
+    const bool edge = M::KEYS && (low > 0 || high < CHUNK || shape.width < WIDTH);
     barrier_wait(memory.barrier(M::LOADED, i), M::parity(i));
-    if (M::QUERIES) map_tile<false>(stage, 0, CHUNK, WIDTH);
-    if (M::KEYS) map_tile<true>(stage + M::KEYS_AT, -walk.token(i), shape.keys - walk.token(i), shape.width);
+#pragma unroll 1
+    for (int batch = (warp + i) % FEATURE_WARPS; batch < (M::QUERIES + M::KEYS) * BATCHES; batch += FEATURE_WARPS) {
+      map_batch(parts + batch * BATCH);
+      if (edge && batch >= M::QUERIES * BATCHES)
+        clear_outside(parts + batch * BATCH, (batch - M::QUERIES * BATCHES) * BATCH + lane, low, high, shape.width);
+    }
     make_seen();
     release(memory.barrier(M::FULL, i));
   }
