@@ -40,7 +40,6 @@ def cost(workload: Workload, params: Params, on: DeviceKind) -> Cost:
     if w.causal:
         flops += 2 * heads * pairs_inside_chunks(n) * (d + d + 1)
     steps = (Step("state", flops, query + keys, 2 * (query + keys) * w.item_bytes),)
-    state = kv_heads * d * (d + 1) * 4
     at_once = groups_at_once(w.num_heads // w.num_kv_heads)
     held = Term("state", f"min(B·G, {at_once})·D·(D+1)·4", min(kv_heads, at_once) * d * (d + 1) * 4, "constant")
     return Cost(steps, (tensor_term(w), held, workspace(w, held.bytes_)))
