@@ -23,7 +23,7 @@ STEP: dict[Dtype, int] = {"fp32": 8, "bf16": 16, "fp16": 16}
 LAUNCHES = 200
 
 LARGE_PRODUCT = 8192
-"""Rows and columns: enough that every multiprocessor is busy for a millisecond, on random numbers, which cost more power than zeros."""
+"""Rows and columns: enough that every multiprocessor is busy for a millisecond."""
 
 
 def ceilings(device: CudaDevice, tick: Tick) -> Ceilings:
