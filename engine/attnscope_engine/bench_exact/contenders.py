@@ -10,7 +10,7 @@ from attnscope_engine import catalogue
 from attnscope_engine.bench_exact.cells import Cell
 from attnscope_engine.bench_exact.peers import Peer
 from attnscope_engine.bench_exact.results import ALLOWED_UNITS, OURS, UNIT
-from attnscope_engine.bench_exact.tensors import Tensors
+from attnscope_engine.bench_exact.tensors import Tensors, on_torchs_stream
 from attnscope_engine.devices.cuda import CudaDevice, Scratch
 from attnscope_engine.devices.cuda_timing import REPLAY_S, PeakCounter
 from attnscope_engine.protocol import Choice
@@ -36,8 +36,7 @@ class Ours:
 
     def call(self, index: int) -> Any:
         """On torch's current stream, so that one graph of torch's takes it like any other."""
-        cupy, stream = self._device.cupy, self._torch.cuda.current_stream().cuda_stream
-        with cupy.cuda.ExternalStream(stream):
+        with on_torchs_stream(self._device.cupy, self._torch):
             q, k, v, out = self._arrays[index]
             self._device.call(self._variant, q, k, v, out, self._cell.workload, self._params, self._scratch)
         return self._sets[index].out

@@ -20,7 +20,7 @@ from attnscope_engine.bench_exact.contenders import Ours, Replayed, Theirs, diff
 from attnscope_engine.bench_exact.peers import Peer, peers_of, why_not
 from attnscope_engine.bench_exact.race import race
 from attnscope_engine.bench_exact.results import OURS, Absent, Limits, Report, Row, Steps
-from attnscope_engine.bench_exact.tensors import Tensors, input_sets
+from attnscope_engine.bench_exact.tensors import Tensors, input_sets, on_torchs_stream
 from attnscope_engine.devices import nvrtc
 from attnscope_engine.devices.cuda import CudaDevice, Scratch
 from attnscope_engine.doctor import version_of
@@ -159,13 +159,13 @@ class Session:
         with device.holding(scratch):
             steps = softmax_naive.steps(device, q, k, v, out, cell.workload)
 
-        def on_torchs_stream(works: list[Callable[[], None]], _: int) -> None:
-            with device.cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+        def do(works: list[Callable[[], None]], _: int) -> None:
+            with on_torchs_stream(device.cupy, torch):
                 for work in works:
                     work()
 
-        calls = {name: partial(on_torchs_stream, [work]) for name, work in steps}
-        calls["whole"] = partial(on_torchs_stream, [work for _, work in steps])
+        calls = {name: partial(do, [work]) for name, work in steps}
+        calls["whole"] = partial(do, [work for _, work in steps])
         calls["whole"](0)  # compiles, and writes what each step reads
         torch.cuda.synchronize()
         runners = [Replayed(torch, name, call, 1, self._watch) for name, call in calls.items()]

@@ -51,3 +51,18 @@ class Tensors:
         """q, k, v, out as CuPy's arrays of 16-bit words in the same memory."""
         q, k, v, out = (cupy.asarray(x.view(torch.int16)).view("uint16") for x in (*self.by_head, self.out))
         return q, k, v, out
+
+
+class TorchsStream:
+    """torch's current stream, told as CUDA's stream protocol wants it: torch's own object tells so only in newer versions."""
+
+    def __init__(self, torch: Any) -> None:
+        self._pointer = int(torch.cuda.current_stream().cuda_stream)
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._pointer
+
+
+def on_torchs_stream(cupy: Any, torch: Any) -> Any:
+    """A context in which CuPy launches on torch's current stream."""
+    return cupy.cuda.Stream.from_external(TorchsStream(torch))
