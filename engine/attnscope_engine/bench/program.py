@@ -37,7 +37,7 @@ def arguments_of(benchmark: Benchmark, words: list[str] | None) -> argparse.Name
     """Raises: SystemExit."""
     parser = argparse.ArgumentParser(prog=f"attnscope bench {benchmark.name}", description=benchmark.description)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, with provenance, after each cell")
-    parser.add_argument("--quick", action="store_true", help="about a minute: a few cells of each kind")
+    parser.add_argument("--quick", action="store_true", help="a few cells of each kind, each for a shorter time")
     named = ",".join(benchmark.groups)
     parser.add_argument("--groups", default=named, metavar="NAMES", help=f"only these kinds of cells: {named}")
     arguments = parser.parse_args(words)
