@@ -14,9 +14,7 @@ from attnscope_engine import catalogue
 from attnscope_engine.bench import printing as common
 from attnscope_engine.bench import program
 from attnscope_engine.bench.contenders import MOST_SETS, input_sets
-from attnscope_engine.bench.machine import commit
 from attnscope_engine.bench.peers import CanNotRun, why_not
-from attnscope_engine.bench.race import LEAST_ROUNDS, MOST_ROUNDS, WARM_ROUNDS, race
 from attnscope_engine.bench.results import OURS, Absent, Limits, Timing, encoded, least_and_median, ratios, write
 from attnscope_engine.bench_exact import printing
 from attnscope_engine.bench_exact.__main__ import BENCHMARK
@@ -122,46 +120,6 @@ def test_that_a_replay_touches_five_times_the_cache(cache_bytes: int) -> None:
     count = input_sets(small.tensor_bytes, cache_bytes)
     assert count == MOST_SETS or count * small.tensor_bytes >= CACHE_MULTIPLE * cache_bytes
     assert count == 1 or (count - 1) * small.tensor_bytes < CACHE_MULTIPLE * cache_bytes
-
-
-# ---------------------------------------------------------------- turns
-
-
-class FakeRunner:
-    def __init__(self, name: str, times: list[float], log: list[str]) -> None:
-        self.name, self.calls, self.extra_bytes = name, 30, 7
-        self._times, self._log, self._count = times, log, 0
-
-    def replay(self) -> tuple[float, int]:
-        self._log.append(self.name)
-        self._count += 1
-        return self._times[self._count % len(self._times)], 1000 if self._count % 2 else 0
-
-
-def test_that_contenders_take_turns_and_another_begins_each_round() -> None:
-    log: list[str] = []
-    race([FakeRunner("a", [1.0], log), FakeRunner("b", [2.0], log)], 0.0, now=lambda: 0.0)
-    warm, timed = log[: 2 * WARM_ROUNDS], log[2 * WARM_ROUNDS :]
-    assert warm == ["a", "b"] * WARM_ROUNDS
-    assert timed == ["a", "b", "b", "a", "a", "b"] == (["a", "b", "b", "a"] * LEAST_ROUNDS)[: 2 * LEAST_ROUNDS]
-
-
-def test_that_a_race_goes_on_until_every_median_is_certain_or_the_budget_ends() -> None:
-    steady, noisy = [1.0], [1.0, 2.0, 3.0]
-    assert race([FakeRunner("a", steady, []), FakeRunner("b", steady, [])], 1e9)[0].replays == 7
-    found = race([FakeRunner("a", steady, []), FakeRunner("b", noisy, [])], 1e9)
-    assert found[0].replays == found[1].replays > 7
-    assert [timing.time_s for timing in found] == [1.0, 2.0]
-    never = race([FakeRunner("c", [2.0**power for power in range(200)], [])], 1e9)
-    assert never[0].replays == MOST_ROUNDS
-    assert race([FakeRunner("b", noisy, [])], 0.0)[0].replays == LEAST_ROUNDS
-    assert race([], 1.0) == []
-
-
-def test_that_a_timing_knows_the_clocks_that_were_told_and_the_memory() -> None:
-    found = race([FakeRunner("a", [1.0, 1.1], [])], 0.0)[0]
-    assert (found.clock_mhz, found.extra_bytes, found.calls) == (1000, 7, 30)
-    assert found.p20_s <= found.time_s <= found.p80_s
 
 
 # ---------------------------------------------------------------- peers
@@ -368,11 +326,6 @@ def test_that_a_kind_of_cell_that_does_not_exist_is_named(capsys: pytest.Capture
     assert caught.value.code == 2
     assert "no such kind of cells: nothing" in capsys.readouterr().err
     assert program.arguments_of(BENCHMARK, ["--groups", "grid,head dim"]).groups == ("grid", "head dim")
-
-
-def test_that_the_commit_is_that_of_the_checkout_or_nothing() -> None:
-    found = commit()
-    assert found == "" or (len(found) >= 12 and set(found) <= set("0123456789abcdef"))
 
 
 REFERENCE_RUNS = Path(__file__).parents[2] / "assets" / "attnscope_assets" / "reference_runs"

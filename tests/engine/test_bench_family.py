@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
 import subprocess
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from attnscope_engine import catalogue
-from attnscope_engine.bench import machine as machines
-from attnscope_engine.bench import program
-from attnscope_engine.bench.contenders import Theirs
-from attnscope_engine.bench.machine import Machine, reports
-from attnscope_engine.bench.peers import CanNotRun, why_not
+from attnscope_engine.bench import program, results
 from attnscope_engine.bench.results import OURS, Absent, Limits, Timing, encoded, write
-from attnscope_engine.bench_family import masks, ours, printing, session
+from attnscope_engine.bench_family import printing, session
 from attnscope_engine.bench_family.__main__ import BENCHMARK
-from attnscope_engine.bench_family.cells import GROUPS, PREFIX_SIZE, RECURRENT, SHAPES, Cell, cells
+from attnscope_engine.bench_family.cells import GROUPS, RECURRENT, SHAPES, Cell, cells
 from attnscope_engine.bench_family.peers import PEERS
 from attnscope_engine.bench_family.results import ALLOWED, DENSE_NAME, Report, Row, decoded, multiple, with_dense
-from attnscope_engine.bench_family.tensors import Inputs, Tensors, retention_decays, scale_of
+from attnscope_engine.bench_family.tensors import Inputs, Tensors, retention_decays
 from attnscope_engine.devices.pick import why_no_gpu
 from attnscope_engine.protocol import Choice
 
@@ -115,348 +107,6 @@ def test_that_dense_operations_are_four_for_each_causal_pair_and_element_of_a_he
     assert SPARSE.dense_flops == catalogue.cost_of(Choice("softmax_tiled"), SPARSE.workload, "cuda").flops
 
 
-# ---------------------------------------------------------------- numbers
-
-
-@pytest.mark.parametrize("method", RECURRENT)
-def test_that_others_get_the_same_numbers_in_their_own_order(method: Any) -> None:
-    torch = pytest.importorskip("torch")
-    tensors = Tensors(torch, Cell("short", method, 2, 40, 3, 16), 0, on="cpu")
-    head, token = tensors.by_head, tensors.by_token
-    assert token.q.shape == (2, 40, 3, 16)
-    for name in Inputs.__slots__:
-        mine, theirs = getattr(head, name), getattr(token, name)
-        assert (mine is None) == (theirs is None)
-        if mine is not None:
-            assert theirs.is_contiguous()
-            assert torch.equal(mine, theirs.transpose(1, 2))
-    assert torch.isnan(tensors.out).all()
-
-
-def test_that_gates_forget_beta_writes_and_features_are_positive() -> None:
-    torch = pytest.importorskip("torch")
-
-    def inputs(method: Any) -> Inputs:
-        return Tensors(torch, Cell("short", method, 1, 64, 2, 32), 0, on="cpu").by_head
-
-    for method in ("scalar gate", "gated DeltaNet", "GLA"):
-        assert (inputs(method).gates < 0).all()
-    assert inputs("GLA").gates.shape == (1, 2, 64, 32)
-    delta = inputs("DeltaNet")
-    assert ((delta.beta > 0) & (delta.beta < 1)).all()
-    assert torch.allclose(delta.k.float().norm(dim=-1), torch.ones(()), atol=0.01)
-    assert (inputs("normalised linear").k > 0).all()
-
-
-def test_that_retention_decays_are_those_of_its_paper() -> None:
-    gamma = 1 - 2.0 ** (-5 - np.arange(16.0))
-    assert np.allclose(retention_decays(16), np.log(gamma), rtol=1e-6)
-    assert retention_decays(96).dtype == np.float32
-    assert (retention_decays(96) <= 0).all()
-
-
-# ---------------------------------------------------------------- others' calls
-
-
-@pytest.mark.parametrize(
-    ("method", "module", "name", "passed"),
-    [
-        ("linear", "linear_attn", "chunk_linear_attn", {"normalize": False}),
-        ("normalised linear", "linear_attn", "chunk_linear_attn", {"normalize": True}),
-        ("RetNet", "retention", "chunk_retention", {}),
-        ("scalar gate", "simple_gla", "chunk_simple_gla", {"g": "gates"}),
-        ("DeltaNet", "delta_rule", "chunk_delta_rule", {"beta": "beta"}),
-        ("gated DeltaNet", "gated_delta_rule", "chunk_gated_delta_rule", {"g": "gates", "beta": "beta"}),
-        ("GLA", "gla", "chunk_gla", {"g": "gates"}),
-    ],
-)
-def test_that_fla_gets_what_its_functions_ask_for(
-    method: Any, module: str, name: str, passed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Any] = []
-
-    def function(*positional: Any, **named: Any) -> tuple[str, None]:
-        seen.append((positional, named))
-        return "out", None
-
-    fake = types.ModuleType(f"fla.ops.{module}")
-    setattr(fake, name, function)
-    for package in ("fla", "fla.ops"):
-        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
-    monkeypatch.setitem(sys.modules, f"fla.ops.{module}", fake)
-    peer = PEERS[method]
-    assert peer.by_token
-    assert peer.make(None, cell_of(method))(Inputs("q", "k", "v", "beta", "gates")) == "out"
-    assert seen == [(("q", "k", "v"), {**passed, "scale": 128**-0.5})]
-
-
-@pytest.mark.parametrize(("missing", "told"), [("fla", "not installed"), ("einops", "lacks einops")])
-def test_that_a_library_that_is_not_there_is_told_in_two_words(missing: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without(_name: str) -> Any:
-        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
-
-    monkeypatch.setattr("importlib.import_module", without)
-    assert why_not(lambda: PEERS["GLA"].make(None, cell_of("GLA"))) == (None, told)
-
-
-def test_that_two_products_are_bidirectional_attention() -> None:
-    torch = pytest.importorskip("torch")
-    cell = Cell("short", "bidirectional linear", 2, 40, 3, 16)
-    inputs = Tensors(torch, cell, 0, on="cpu").by_head
-    out = PEERS["bidirectional linear"].make(torch, cell)(inputs)
-    q, k, v = (x.double().numpy() for x in (inputs.q, inputs.k, inputs.v))
-    truth = (q @ k.swapaxes(-1, -2)) @ v * scale_of(cell)
-    assert np.linalg.norm(out.double().numpy() - truth) < 0.01 * np.linalg.norm(truth)
-
-
-# ---------------------------------------------------------------- our calls
-
-
-def declared(module: str) -> inspect.Signature | None:
-    """Of `attend` in `cuda/<module>.py`, where this version has it."""
-    name = f"attnscope_engine.cuda.{module}"
-    return inspect.signature(importlib.import_module(name).attend) if importlib.util.find_spec(name) else None
-
-
-ARRAYS = ours.Arrays(("q", "k", "v", "out"), "beta", "gates")
-
-
-@pytest.mark.parametrize("method", RECURRENT)
-def test_that_our_kernels_get_what_they_declare(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-    signatures = {module: declared(module) for module in ("linear", "delta", "gla")}
-    for module in signatures:
-        fake = types.ModuleType(module)
-        fake.attend = lambda *positional, _module=module, **named: calls.append((_module, positional, named))  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, f"attnscope_engine.cuda.{module}", fake)
-    monkeypatch.setattr(catalogue, "variants", lambda: dict.fromkeys(ours.STEMS))
-    cell = cell_of(method)
-    ours.recurrent("device", cell)(ARRAYS)
-    ((module, positional, named),) = calls
-    signature = signatures[module]
-    if signature is not None:
-        signature.bind(*positional, **named)
-    assert positional[0] == "device"
-    assert positional[3] == ARRAYS.tensors
-    assert named.get("normalised", False) == (method == "normalised linear")
-    assert {"linear": "linear", "delta": positional[1], "gla": "gla"}[module] == positional[1]
-    if module != "linear":
-        given = ("gates",) if module == "gla" else ("beta", "gates")
-        assert positional[4:] == (*given, cell.workload, 128**-0.5)
-        return
-    assert named["scale"] == scale_of(cell)
-    assert positional[4] == cell.workload
-    decay = named["decay"]
-    assert len(decay) == 96 if method == "RetNet" else decay == "gates"
-
-
-def test_that_a_kernel_that_does_not_exist_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "attnscope_engine.cuda.gla", None)
-    assert why_not(lambda: ours.recurrent(None, cell_of("GLA"))) == (None, "this version has no kernels cuda/gla")
-    fake = types.ModuleType("gla")
-
-    def attend(*_positional: Any) -> None:
-        raise NotImplementedError
-
-    fake.attend = attend  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "attnscope_engine.cuda.gla", fake)
-    monkeypatch.setattr(catalogue, "variants", dict)
-    assert why_not(lambda: ours.recurrent(None, cell_of("GLA"))) == (None, "this version has no variant gla")
-    monkeypatch.setattr(catalogue, "variants", lambda: {"gla": None})
-    _, why = why_not(lambda: ours.recurrent(None, cell_of("GLA"))(ARRAYS))
-    assert why == "cuda/gla is declared but not written for this call"
-
-
-# ---------------------------------------------------------------- masks
-
-
-N = 300
-"""Not a multiple of a square."""
-
-
-def seen_of_documents(_workload: Any, _params: Any, rows: Any, columns: Any) -> Any:
-    of_token = np.repeat([0, 1, 2, 3], [5, 1, 200, N - 206])
-    return (of_token[rows][:, None] == of_token[columns]) & (rows[:, None] >= columns)
-
-
-def seen_of_squares(_workload: Any, _params: Any, rows: Any, columns: Any) -> Any:
-    squares = np.random.default_rng(0).random((3, 3)) < 0.5
-    np.fill_diagonal(squares, True)
-    return squares[rows // 128][:, columns // 128] & (rows[:, None] >= columns)
-
-
-def seen_of_prefix(_workload: Any, _params: Any, rows: Any, columns: Any) -> Any:
-    return (columns < PREFIX_SIZE)[None, :] | (rows[:, None] >= columns)
-
-
-@pytest.mark.parametrize(
-    ("method", "visible"),
-    [("document", seen_of_documents), ("block-sparse", seen_of_squares), ("prefix", seen_of_prefix)],
-)
-def test_that_flex_attention_sees_the_pairs_that_ours_sees(method: Any, visible: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
-    n = N if method != "prefix" else PREFIX_SIZE + 100
-    monkeypatch.setattr(masks, "resolved", lambda _cell: (types.SimpleNamespace(visible=visible), None))
-    monkeypatch.setattr(masks, "AT_ONCE", 64)
-    cell = Cell("masks", method, 1, n, 1, 64)
-    mask = masks.flex_mask(torch, cell, on="cpu")
-    token = np.arange(n)
-    expected = visible(None, None, token, token)
-    at = torch.as_tensor(token)
-    assert 0 < expected.mean() < 1
-    assert np.array_equal(mask(None, None, at[:, None], at[None, :]).numpy(), expected)
-
-
-@pytest.mark.parametrize("cell", cells(("masks",)), ids=lambda cell: cell.name)
-def test_that_a_masked_cell_is_a_variant_or_says_what_is_missing(cell: Cell) -> None:
-    name = masks.choice_of(cell).variant
-    if name not in catalogue.variants():
-        with pytest.raises(CanNotRun, match=f"no variant {name}"):
-            masks.resolved(cell)
-        return
-    density = masks.density_of(cell)
-    assert 0 < density < (2 if cell.method == "prefix" else 1)  # a prefix sees more than causal attention
-    if cell.density:
-        assert density == pytest.approx(cell.density, rel=0.1)
-
-
-def test_that_parameters_that_a_variant_does_not_take_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masks, "choice_of", lambda _cell: Choice("sliding_window", {"window_size": -1}))
-    with pytest.raises(CanNotRun, match="window_size"):
-        masks.resolved(SPARSE)
-
-
-def test_that_density_is_the_share_of_causal_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masks, "choice_of", lambda _cell: Choice("sliding_window", {"window_size": 1024}))
-    n, window = 16_384, 1024
-    pairs = window * (window + 1) // 2 + (n - window) * window
-    assert masks.density_of(SPARSE) == pytest.approx(pairs / (n * (n + 1) // 2))
-
-
-# ---------------------------------------------------------------- a row
-
-
-class FakeTorch:
-    class cuda:
-        @staticmethod
-        def synchronize() -> None:
-            """Nothing runs."""
-
-    @staticmethod
-    def set_grad_enabled(_on: bool) -> None:
-        """Nothing is differentiated."""
-
-
-class FakeReplayed:
-    times: dict[str, float] = {}  # noqa: RUF012
-
-    def __init__(self, _torch: Any, name: str, _call: Any, sets: int, watch: Any, extra_bytes: int = 0) -> None:
-        self.name, self.calls, self.extra_bytes, self._watch = name, sets, extra_bytes, watch
-
-    def replay(self) -> tuple[float, int]:
-        return self.times[self.name], self._watch()
-
-
-class FakeContender:
-    def __init__(self, name: str, out: Any) -> None:
-        self.name, self._out = name, out
-
-    def call(self, _index: int) -> Any:
-        return self._out
-
-    def first(self) -> Any:
-        return self._out
-
-    def extra_bytes(self) -> int:
-        return 7
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    device = types.SimpleNamespace(throttle_reasons=lambda: 0x4, clock_mhz=lambda: 1700)
-    monkeypatch.setattr(machines, "CudaDevice", lambda portable=False: device)
-    monkeypatch.setattr(machines, "Replayed", FakeReplayed)
-    monkeypatch.setattr(FakeReplayed, "times", {OURS: 1.0, "fla": 3.0, "other": 2.0, DENSE_NAME: 8.0})
-    return Machine(FakeTorch, 0.0)
-
-
-def refused() -> Any:
-    raise CanNotRun("not installed")
-
-
-def apart(one: float, other: float) -> tuple[float, float]:
-    return abs(one - other), 0.5
-
-
-def test_that_a_row_has_all_who_ran_and_why_the_others_did_not(machine: Machine) -> None:
-    peers = [("absent", refused), ("fla", lambda: FakeContender("fla", 1.25)), ("other", lambda: FakeContender("other", 9.0))]
-    row = machine.row(WIDE, 3, lambda: FakeContender(OURS, 1.0), peers, apart)
-    assert row.ours is not None
-    assert row.ours.extra_bytes == 7
-    assert row.absent == (Absent("absent", "not installed"),)
-    assert [peer.name for peer in row.peers] == ["fla", "other"]
-    assert (row.against, row.difference, row.allowed, row.wrong) == ("fla", 0.25, 0.5, False)
-    assert row.ratio == 2.0
-    assert row.throttled == ("power cap",)
-    assert row.input_sets == 3
-
-
-@pytest.mark.parametrize("out", [3.0, float("nan")])
-def test_that_an_output_that_is_off_or_no_number_is_wrong(machine: Machine, out: float) -> None:
-    row = machine.row(WIDE, 1, lambda: FakeContender(OURS, out), [("fla", lambda: FakeContender("fla", 1.0))], apart)
-    assert row.wrong
-    assert row.difference == (2.0 if out == 3.0 else None)
-
-
-def test_that_a_row_without_ours_compares_nothing(machine: Machine) -> None:
-    row = machine.row(WIDE, 1, refused, [("fla", lambda: FakeContender("fla", 1.0))], apart)
-    assert row.ours is None
-    assert row.absent == (Absent(OURS, "not installed"),)
-    assert (row.difference, row.wrong, row.ratio) == (None, False, None)
-
-
-def test_that_the_dense_call_is_no_peer_and_is_compared_with_nothing(machine: Machine) -> None:
-    peers = [("fla", refused), (DENSE_NAME, lambda: FakeContender(DENSE_NAME, None))]
-    row = with_dense(machine.row(SPARSE, 1, lambda: FakeContender(OURS, 1.0), peers, apart), 0.25)
-    assert row.peers == ()
-    assert row.dense is not None
-    assert row.dense.time_s == 8.0
-    assert row.of_dense == pytest.approx(1.0 / (0.25 * 8.0))
-    assert (row.against, row.difference) == ("", None)
-    assert row.flops == round(0.25 * SPARSE.dense_flops)
-
-
-def test_that_a_difference_is_relative_and_sees_what_is_no_number() -> None:
-    torch = pytest.importorskip("torch")
-    theirs = torch.full((2, 3, 8, 4), 2.0)
-    assert session.difference(torch, theirs, theirs) == (0.0, ALLOWED)
-    assert session.difference(torch, theirs * 1.1, theirs)[0] == pytest.approx(0.1, rel=1e-5)
-    one_off = theirs.clone()
-    one_off[1, 2, 7, 3] = 2.0 * (1 + 192**0.5)  # one of 192 numbers, by √192 of its size
-    assert session.difference(torch, one_off, theirs)[0] == pytest.approx(1.0, rel=1e-5)
-    one_off[0, 0, 0, 0] = float("nan")
-    assert session.difference(torch, one_off, theirs)[0] != session.difference(torch, one_off, theirs)[0]
-
-
-def test_that_a_peers_output_is_put_into_our_order() -> None:
-    out = np.zeros((2, 40, 3, 16))
-    theirs = Theirs(None, "fla", lambda _index: types.SimpleNamespace(transpose=out.swapaxes), by_token=True)
-    assert theirs.first().shape == (2, 3, 40, 16)
-
-
-def test_that_reports_come_after_each_part_between_two_readings_of_the_limits() -> None:
-    def limits(before: Limits) -> Limits:
-        return Limits(copy_bytes_per_s=(*before.copy_bytes_per_s, 1e12))
-
-    def part(report: Report) -> Report:
-        return msgspec.structs.replace(report, rows=(*report.rows, Row(WIDE, None)))
-
-    found = list(reports(Report({"device": "A card"}), limits, [part, part]))
-    assert [len(report.rows) for report in found] == [0, 1, 2, 2]
-    assert [len(report.limits.copy_bytes_per_s) for report in found] == [1, 1, 1, 2]
-    assert [report.finished for report in found] == [False, False, False, True]
-
-
 # ---------------------------------------------------------------- what follows, how it reads
 
 
@@ -469,6 +119,7 @@ def whole_report() -> Report:
             cell_of("DeltaNet"),
             timing(OURS, 5e-4),
             (timing("fla", 1.5e-3, extra_bytes=3 << 20),),
+            against="fla",
             difference=1e-3,
             allowed=ALLOWED,
         ),
@@ -483,6 +134,17 @@ def whole_report() -> Report:
         ),
     )
     return Report({"device": "A card", "torch": "2", "fla-core": "0.6"}, LIMITS, rows, 12.0, True)
+
+
+def test_that_the_dense_call_is_no_peer() -> None:
+    found = results.Row(SPARSE, timing(OURS, 1.0), (timing("FlexAttention", 2.0), timing(DENSE_NAME, 8.0)), input_sets=3)
+    row = with_dense(found, 0.25)
+    assert [peer.name for peer in row.peers] == ["FlexAttention"]
+    assert row.dense is not None
+    assert row.dense.time_s == 8.0
+    assert row.of_dense == pytest.approx(1.0 / (0.25 * 8.0))
+    assert (row.ratio, row.input_sets) == (2.0, 3)
+    assert row.flops == round(0.25 * SPARSE.dense_flops)
 
 
 def test_that_a_multiple_of_the_floor_is_against_the_best_copy_of_the_run() -> None:
