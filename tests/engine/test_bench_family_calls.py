@@ -140,7 +140,7 @@ def test_that_our_kernels_get_what_they_declare(method: Any, monkeypatch: pytest
         fake = types.ModuleType(module)
         fake.attend = lambda *positional, _module=module, **named: calls.append((_module, positional, named))  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, f"attnscope_engine.cuda.{module}", fake)
-    monkeypatch.setattr(catalogue, "variants", lambda: dict.fromkeys(ours.STEMS))
+    monkeypatch.setattr(ours, "has_text", lambda stem: stem in ours.STEMS)
     cell = cell_of(method)
     ours.recurrent("device", cell)(ARRAYS)
     ((module, positional, named),) = calls
@@ -161,6 +161,11 @@ def test_that_our_kernels_get_what_they_declare(method: Any, monkeypatch: pytest
     assert len(decay) == 96 if method == "RetNet" else decay == "gates"
 
 
+def test_that_a_kernel_file_is_there_or_not() -> None:
+    assert ours.has_text("softmax_tiled")
+    assert not ours.has_text("nothing")
+
+
 def test_that_a_kernel_that_does_not_exist_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "attnscope_engine.cuda.gla", None)
     assert why_not(lambda: ours.recurrent(None, cell_of("GLA"))) == (None, "this version has no kernels cuda/gla")
@@ -171,9 +176,9 @@ def test_that_a_kernel_that_does_not_exist_is_told(monkeypatch: pytest.MonkeyPat
 
     fake.attend = attend  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "attnscope_engine.cuda.gla", fake)
-    monkeypatch.setattr(catalogue, "variants", dict)
-    assert why_not(lambda: ours.recurrent(None, cell_of("GLA"))) == (None, "this version has no variant gla")
-    monkeypatch.setattr(catalogue, "variants", lambda: {"gla": None})
+    monkeypatch.setattr(ours, "has_text", lambda _stem: False)
+    assert why_not(lambda: ours.recurrent(None, cell_of("GLA"))) == (None, "this version has no kernel file gla.cu")
+    monkeypatch.setattr(ours, "has_text", lambda _stem: True)
     _, why = why_not(lambda: ours.recurrent(None, cell_of("GLA"))(ARRAYS))
     assert why == "cuda/gla is declared but not written for this call"
 

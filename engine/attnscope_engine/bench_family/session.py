@@ -8,13 +8,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from attnscope_engine import catalogue
 from attnscope_engine.bench.contenders import Theirs, input_sets
 from attnscope_engine.bench.machine import Machine, Make, reports
 from attnscope_engine.bench.peers import CanNotRun, flex_attention
 from attnscope_engine.bench_family.cells import Cell, cells
 from attnscope_engine.bench_family.masks import density_of, flex_mask
-from attnscope_engine.bench_family.ours import STEMS, dense, ours
+from attnscope_engine.bench_family.ours import STEMS, dense, has_text, ours
 from attnscope_engine.bench_family.peers import PEERS
 from attnscope_engine.bench_family.results import ALLOWED, DENSE_NAME, Report, Row, with_dense
 from attnscope_engine.bench_family.tensors import Tensors
@@ -91,5 +90,5 @@ def run(torch: Any, budget_s: float, groups: Sequence[str], quick: bool) -> Iter
     def row(cell: Cell, report: Report) -> Report:
         return replace(report, rows=(*report.rows, session.row(cell)))
 
-    stems = [stem for stem in STEMS if stem in catalogue.variants()]
+    stems = [stem for stem in STEMS if has_text(stem)]
     return reports(Report(machine.provenance(stems)), machine.limits, [partial(row, cell) for cell in cells(groups, quick)])
