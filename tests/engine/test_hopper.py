@@ -126,7 +126,7 @@ def test_that_long_calls_at_head_dim_128_are_cut_for_three_warpgroups_and_window
 
 def test_that_shared_memory_is_what_the_kernel_lays_out() -> None:
     """By hand: 2·64 queries, two tiles of 176 keys and of values, 128 columns of 2 bytes; 16 barriers; two numbers."""
-    plan = Plan(128, 176, 2, 2, take_turns=True, longest_first=False)
+    plan = Plan(128, 176, 2, 2, 1, take_turns=True, longest_first=False)
     assert plan.shared_bytes == 128 * 256 + 4 * 176 * 256 + 16 * 8 + 8
 
 

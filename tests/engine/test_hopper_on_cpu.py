@@ -133,10 +133,10 @@ def test_that_short_tiles_of_windows_compute_attention(builds: Path, monkeypatch
 
 
 INDENT = "\n        "
-WAIT, FREE_VALUES, FREE_KEYS = "products_wait<0>();", "free(VALUES_FREE, tiles - 1);", "free(KEYS_FREE, tiles);"
+WAIT, FREE_VALUES, FREE_KEYS = "products_wait<0>();", "free(VALUES_FREE, last);", "free(KEYS_FREE, use);"
 PLANTED = {
     "tiles are multiplied before they came": (
-        INDENT.join(("wait_for(VALUES_FULL, tiles - 1);", "wait_for(KEYS_FULL, tiles);")),
+        INDENT.join(("wait_for(VALUES_FULL, last);", "wait_for(KEYS_FULL, use);")),
         "",
     ),
     "tiles are given back before they are multiplied": (

@@ -50,6 +50,8 @@ class Plan:
     """Each of 64 queries; one more warpgroup brings tiles."""
     stages: int
     """Tiles of keys, and of values, in shared memory."""
+    query_stages: int
+    """Blocks of queries there: 2, and the next block's come while one is worked on."""
     take_turns: bool
     """Whether warpgroups issue products by turns, one's exponentials beside the other's products."""
     longest_first: bool
@@ -67,8 +69,8 @@ class Plan:
     def shared_bytes(self) -> int:
         """Queries, keys and values in panels, then the barriers: as laid out in `softmax_hopper.cuh`."""
         row = -(-self.width // PANEL_COLUMNS) * PANEL_COLUMNS * 2
-        barriers = 2 * self.warpgroups + 4 * self.stages + 4
-        return row * (self.block_q + 2 * self.stages * self.block_k) + 8 * barriers + 2 * 4
+        barriers = 2 * self.query_stages * self.warpgroups + 4 * self.stages + 4
+        return row * (self.query_stages * self.block_q + 2 * self.stages * self.block_k) + 8 * barriers + 2 * 4
 
     def defines(self, dtype: Dtype, causal: bool) -> dict[str, int]:
         """Constants of the kernel."""
@@ -79,6 +81,7 @@ class Plan:
             "BLOCK_K": self.block_k,
             "WARPGROUPS": self.warpgroups,
             "STAGES": self.stages,
+            "QUERY_STAGES": self.query_stages,
             "TAKE_TURNS": int(self.take_turns),
             "LONGEST_FIRST": int(self.longest_first),
             "CAUSAL": int(causal),
@@ -94,18 +97,18 @@ def plan(head_dim: int, queries: int, keys: int, reach: int, causal: bool) -> Pl
     """The fastest that was measured; `reach`: about how many keys a query sees at most, as of a window."""
     width = next(width for width in cuda.WIDTHS if width >= head_dim)
     if width <= 64:
-        return Plan(width, 128, 3, 2, take_turns=not causal, longest_first=True)
+        return Plan(width, 128, 3, 2, 1, take_turns=not causal, longest_first=True)
     if width == 96:
-        return Plan(width, 96, 3, 2, take_turns=not causal, longest_first=causal)
+        return Plan(width, 96, 3, 2, 1, take_turns=not causal, longest_first=causal)
     if width > 128:
-        return Plan(width, {192: 112, 256: 80}[width], 2, 2, take_turns=True, longest_first=causal)
+        return Plan(width, {192: 112, 256: 80}[width], 2, 2, 1, take_turns=True, longest_first=causal)
     if reach <= SHORT_REACH < keys:
-        return Plan(width, 64, 3, 3, take_turns=False, longest_first=causal)
+        return Plan(width, 64, 3, 3, 1, take_turns=False, longest_first=causal)
     rows = cuda.blocks(queries, 3 * ROWS) * 3 * ROWS
     if rows <= MOST_IDLE * queries and (queries >= LONG_CAUSAL or not causal):
-        return Plan(width, 80, 3, 2, take_turns=not causal, longest_first=causal)
+        return Plan(width, 80, 3, 2, 1, take_turns=not causal, longest_first=causal)
     wide = min(160, 176, key=lambda size: cuda.blocks(keys, size) * size)  # fewest keys past the end
-    return Plan(width, 128 if causal else wide, 2, 2, take_turns=True, longest_first=causal)
+    return Plan(width, 128 if causal else wide, 2, 2, 1, take_turns=True, longest_first=causal)
 
 
 def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
