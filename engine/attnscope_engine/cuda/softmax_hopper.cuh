@@ -6,11 +6,11 @@
 // One step of a warpgroup is one batch of products: out += weights · values of the previous tile, and the scores of this one; its
 // exponentials then run beside the other warpgroups' products. The last step of a block of queries holds the first of the next.
 // Optimistic maximum: exponentials are taken against a reference that some score of the row had, and only when the sum of a
-// thread passes MOST are they taken again against the new maximum and everything before rescaled. The reference cancels in
-// out = Σ w·v / Σ w and in LSE = reference + log Σ w, so the result is exact for any input.
+// thread passes MOST does the reference move, and everything so far with it: bf16 weights are multiplied by a power of two, fp16's,
+// which may have overflowed, taken again. The reference cancels in out = Σ w·v / Σ w and in LSE = reference + log Σ w, so the result
+// is exact for any input.
 // `Visible` says which keys a query sees, as in `softmax_tiles.cuh`.
-// Constants: DTYPE (16-bit), WIDTH (head_dim rounded up to a multiple of 32), BLOCK_K, WARPGROUPS, STAGES, QUERY_STAGES, TAKE_TURNS,
-// LONGEST_FIRST.
+// Constants: DTYPE (16-bit), WIDTH (head_dim rounded up to a multiple of 32), BLOCK_K, WARPGROUPS, STAGES, TAKE_TURNS, LONGEST_FIRST.
 #include "wgmma.cuh"
 
 constexpr int ROWS = 64, BLOCK_Q = ROWS * WARPGROUPS, PANELS = (WIDTH + 63) / 64;  // a panel: 64 columns, 128 bytes a row
@@ -18,20 +18,21 @@ constexpr int WORKERS = 128 * WARPGROUPS, THREADS = WORKERS + 128;
 constexpr int SCORES = BLOCK_K / 2, SUMS = WIDTH / 2;  // accumulators of a thread
 constexpr u32 QUERY_PANEL = ROWS * 128, QUERY_BYTES = PANELS * QUERY_PANEL;
 constexpr u32 KEY_PANEL = BLOCK_K * 128, TILE_BYTES = PANELS * KEY_PANEL;
-// How far (log2) a weight, or a thread's sum of them in one tile, may pass 1 before weights are taken again. A weight must stay a
-// number of its type, and its product with a value a number of fp32; how far a reference lies below the maximum costs no digit.
+// How far (log2) a thread's sum of weights in one tile may pass 1 before the reference moves. A weight must stay a number of its type,
+// and its product with a value a number of fp32; how far a reference lies below the maximum costs no digit.
 constexpr float PASSES = DTYPE == FP16 ? 15.f : 40.f, MOST = DTYPE == FP16 ? 32768.f : 1.0995116e12f;  // MOST: 2^PASSES
 // A maximum that has grown is likely to grow on: references move so far (log2) above it, those of all rows of the warp at once.
-// Bf16 keeps the digits of small weights. Fp16's smallest are then exact to 2^-18 of the largest.
+// Bf16 keeps the digits of small weights. Fp16's smallest are then exact to 2^-18 of the largest. With PASSES it stays 30 under the
+// exponents of fp32, so that what a factor of less than 2^-126 drops is nothing beside the new maximum.
 constexpr float HEADROOM = DTYPE == FP16 ? 6.f : 56.f;
 // After a growth that this would not have held, so many tiles have their maxima looked for before they are weighed.
 constexpr int CAREFUL_TILES = 8;
 constexpr int REGISTERS_LEFT = WARPGROUPS == 3 ? 32 : 40, REGISTERS_TAKEN = WARPGROUPS == 3 ? 160 : 232;
 
 // Bytes in shared memory, in this order; tiles are aligned to 1024 for the swizzle.
-constexpr u32 KEYS_AT = QUERY_STAGES * WARPGROUPS * QUERY_BYTES, VALUES_AT = KEYS_AT + STAGES * TILE_BYTES, BARRIERS_AT = VALUES_AT + STAGES * TILE_BYTES;
-constexpr u32 QUERIES_FULL = BARRIERS_AT, QUERIES_FREE = QUERIES_FULL + 8 * QUERY_STAGES * WARPGROUPS;
-constexpr u32 KEYS_FULL = QUERIES_FREE + 8 * QUERY_STAGES * WARPGROUPS, KEYS_FREE = KEYS_FULL + 8 * STAGES;
+constexpr u32 KEYS_AT = WARPGROUPS * QUERY_BYTES, VALUES_AT = KEYS_AT + STAGES * TILE_BYTES, BARRIERS_AT = VALUES_AT + STAGES * TILE_BYTES;
+constexpr u32 QUERIES_FULL = BARRIERS_AT, QUERIES_FREE = QUERIES_FULL + 8 * WARPGROUPS;
+constexpr u32 KEYS_FULL = QUERIES_FREE + 8 * WARPGROUPS, KEYS_FREE = KEYS_FULL + 8 * STAGES;
 constexpr u32 VALUES_FULL = KEYS_FREE + 8 * STAGES, VALUES_FREE = VALUES_FULL + 8 * STAGES;
 constexpr u32 NEXT_FULL = VALUES_FREE + 8 * STAGES, NEXT_FREE = NEXT_FULL + 16, NEXT_AT = NEXT_FREE + 16;
 
@@ -63,16 +64,6 @@ struct Use {
   __device__ __forceinline__ Use last() const { return {count == 0 ? 2 * STAGES - 1 : count - 1}; }
 };
 
-// The same for the `count`-th of a thread's blocks of queries, in a ring of one or two.
-template <int STAGES_>
-__device__ __forceinline__ u32 stage_of(u32 count) {
-  return count % STAGES_;
-}
-template <int STAGES_>
-__device__ __forceinline__ u32 parity_of(u32 count) {
-  return count / STAGES_ & 1;
-}
-
 __device__ __forceinline__ int tiles_below(int key) { return (key + BLOCK_K - 1) / BLOCK_K; }
 __device__ __forceinline__ int blocks_of_a_head(const Call& call) { return (call.queries + BLOCK_Q - 1) / BLOCK_Q; }
 
@@ -101,8 +92,8 @@ __device__ __forceinline__ void release(u32 barrier) {
 
 // Number of the block after the `blocks`-th of this block of threads, as the producer of tiles says it.
 __device__ __forceinline__ int announced(u32 memory, const volatile int* next_number, u32 blocks) {
-  const u32 stage = stage_of<2>(blocks);
-  barrier_wait(memory + NEXT_FULL + 8 * stage, parity_of<2>(blocks));
+  const u32 stage = blocks % 2;
+  barrier_wait(memory + NEXT_FULL + 8 * stage, blocks / 2 % 2);
   return next_number[stage];
 }
 
@@ -138,8 +129,8 @@ __device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_numbe
       use = use.next();
     }
     if (LONGEST_FIRST) {
-      const u32 stage = stage_of<2>(blocks);
-      barrier_wait(memory + NEXT_FREE + 8 * stage, parity_of<2>(blocks) ^ 1);
+      const u32 stage = blocks % 2;
+      barrier_wait(memory + NEXT_FREE + 8 * stage, blocks / 2 % 2 ^ 1);
       next_number[stage] = number;
       barrier_arrive(memory + NEXT_FULL + 8 * stage);
     }
@@ -157,16 +148,15 @@ __device__ __forceinline__ void bring_queries(u32 memory, const volatile int* ne
 #pragma unroll 1
   for (int number = blockIdx.x; number < all; ++blocks) {
     const Work work = work_of(call, visible, number);
-    const u32 place = stage_of<QUERY_STAGES>(blocks) * WARPGROUPS + group;
-    barrier_wait(memory + QUERIES_FREE + 8 * place, parity_of<QUERY_STAGES>(blocks) ^ 1);
-    barrier_expect(memory + QUERIES_FULL + 8 * place, QUERY_BYTES);
+    barrier_wait(memory + QUERIES_FREE + 8 * group, (blocks & 1) ^ 1);
+    barrier_expect(memory + QUERIES_FULL + 8 * group, QUERY_BYTES);
 #pragma unroll
     for (int panel = 0; panel < PANELS; ++panel)
-      copy_box(memory + place * QUERY_BYTES + panel * QUERY_PANEL, q, memory + QUERIES_FULL + 8 * place, 64 * panel,
+      copy_box(memory + group * QUERY_BYTES + panel * QUERY_PANEL, q, memory + QUERIES_FULL + 8 * group, 64 * panel,
                work.first_row + ROWS * group, work.head);
     if (LONGEST_FIRST) {
       number = announced(memory, next_number, blocks);
-      barrier_arrive(memory + NEXT_FREE + 8 * stage_of<2>(blocks));
+      barrier_arrive(memory + NEXT_FREE + 8 * (blocks % 2));
     } else {
       number += gridDim.x;
     }
@@ -224,11 +214,42 @@ __device__ __forceinline__ void weigh(u32 (&weights)[SCORES / 2], float (&sum)[2
   }
 }
 
-// The usual way: against the reference that the rows have. False, with nothing changed, when a row of the warp has outgrown it.
-__device__ __forceinline__ bool absorb_quickly(u32 (&weights)[SCORES / 2], const float (&scores)[SCORES], Rows& rows, float scale) {
+// True if a row of the warp has a sum (its thread's, in this tile) above `most`, or NaN, which a reference of −∞ makes.
+__device__ __forceinline__ bool passes(const float (&sum)[2], float most) {
+  return __any_sync(~0u, !(sum[0] <= most && sum[1] <= most));
+}
+
+// Where a row has outgrown its reference and bf16 still holds the weights: references move by what the sums say, and what was weighed
+// moves along. Nothing is weighed twice; all factors are powers of two, so nothing is rounded.
+__device__ __forceinline__ void move_references(u32 (&weights)[SCORES / 2], float (&sum)[2], Rows& rows, float (&sums)[SUMS]) {
+  float factor[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float x = fmaxf(sum[half], __shfl_xor_sync(~0u, sum[half], 1));
+    x = fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+    const int grown = (int)(__float_as_uint(x) >> 23) - 127, steps = min(max(grown + (int)HEADROOM, 0), 126);
+    factor[half] = __uint_as_float((u32)(127 - steps) << 23);
+    rows.reference[half] += (float)steps;
+    rows.sum[half] *= factor[half];
+    sum[half] *= factor[half];
+  }
+#pragma unroll
+  for (int i = 0; i < SUMS; ++i) sums[i] *= factor[(i >> 1) & 1];
+  const u32 pairs[2] = {pack<DTYPE>(factor[0], factor[0]), pack<DTYPE>(factor[1], factor[1])};
+#pragma unroll
+  for (int i = 0; i < SCORES / 2; ++i) weights[i] = product_of_pairs(weights[i], pairs[i & 1]);
+}
+
+// The usual way: against the reference that the rows have. False, with nothing changed, when that can not be.
+template <bool FIRST>
+__device__ __forceinline__ bool absorb_quickly(u32 (&weights)[SCORES / 2], const float (&scores)[SCORES], Rows& rows, float (&sums)[SUMS],
+                                               float scale) {
   float sum[2];
   weigh(weights, sum, scores, rows.reference, scale);
-  if (__any_sync(~0u, !(sum[0] <= MOST && sum[1] <= MOST))) return false;  // NaN, of a reference of −∞, is more than MOST too
+  if (passes(sum, MOST)) {
+    if (FIRST || DTYPE == FP16 || passes(sum, 8.5070592e37f)) return false;  // 2^126
+    move_references(weights, sum, rows, sums);
+  }
   rows.sum[0] += sum[0];
   rows.sum[1] += sum[1];
   return true;
@@ -346,10 +367,9 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
   const auto end_turn = [&] {
     if (TAKE_TURNS) named_arrive(1 + (group + 1) % WARPGROUPS, 256);
   };
-  const auto query_place = [&] { return stage_of<QUERY_STAGES>(blocks) * WARPGROUPS + group; };
   const auto start_scores = [&] {
     products_begin();
-    multiply_scores(scores, uniform(operand(memory + query_place() * QUERY_BYTES, 16)),
+    multiply_scores(scores, uniform(operand(memory + group * QUERY_BYTES, 16)),
                     uniform(operand(memory + KEYS_AT + use.stage() * TILE_BYTES, 16)));
   };
   const auto start_values = [&](Use tile, int add) {
@@ -407,8 +427,8 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
 
 #pragma unroll 1
     for (int i = 0; i < ahead; ++i) skip_tile();
-    barrier_wait(memory + QUERIES_FULL + 8 * query_place(), parity_of<QUERY_STAGES>(blocks));
-    const auto free_queries = [&] { release(memory + QUERIES_FREE + 8 * query_place()); };
+    barrier_wait(memory + QUERIES_FULL + 8 * group, blocks & 1);
+    const auto free_queries = [&] { release(memory + QUERIES_FREE + 8 * group); };
     if (left > 0) {
       int tile = work.end - 1 - ahead;
       if (visible.sinks && tile < work.first) tile += work.sink_tiles - work.first;  // only sinks are seen
@@ -444,7 +464,7 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
       mask();
       largest<4>(rows.reference, scores, call.scale_log2);  // a quarter of the scores is a good guess
       rows.sum[0] = rows.sum[1] = 0.f;
-      if (!absorb_quickly(weights, scores, rows, call.scale_log2)) absorb_surely<true>(weights, scores, rows, sums, call.scale_log2, 0.f);
+      if (!absorb_quickly<true>(weights, scores, rows, sums, call.scale_log2)) absorb_surely<true>(weights, scores, rows, sums, call.scale_log2, 0.f);
       add = 0;
       int careful = 0;  // tiles left that are taken the sure way at once
 #pragma unroll 1
@@ -465,7 +485,7 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
         use = use.next();
         mask();
         add = 1;
-        if (careful > 0 || !absorb_quickly(weights, scores, rows, call.scale_log2)) {
+        if (careful > 0 || !absorb_quickly<false>(weights, scores, rows, sums, call.scale_log2)) {
           const bool steep = absorb_surely<false>(weights, scores, rows, sums, call.scale_log2, careful > 0 ? PASSES : 0.f);
           careful = steep ? CAREFUL_TILES : max(careful - 1, 0);
         }
@@ -490,7 +510,7 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
     pending_head = work.head;
     if (LONGEST_FIRST) {
       number = uniform(announced(memory, next_number, blocks));
-      release(memory + NEXT_FREE + 8 * stage_of<2>(blocks));
+      release(memory + NEXT_FREE + 8 * (blocks % 2));
     } else {
       number += gridDim.x;
     }
@@ -506,7 +526,7 @@ __device__ __forceinline__ void softmax_on_hopper(const TensorMap& q, const Tens
   const u32 memory = shared_address(bytes);
   volatile int* const next_number = (volatile int*)(bytes + NEXT_AT);
   if (threadIdx.x == 0) {
-    for (int i = 0; i < QUERY_STAGES * WARPGROUPS; ++i) {
+    for (int i = 0; i < WARPGROUPS; ++i) {
       barrier_init(memory + QUERIES_FULL + 8 * i, 1);
       barrier_init(memory + QUERIES_FREE + 8 * i, 4);
     }
