@@ -91,7 +91,9 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     cuda.attend_in_tiles(device, "chunked", "Chunked", (q, k, v, out), workload, (params.chunk_size,), params.chunk_size)
 
 
-def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: ChunkedParams, rows: NDArray[Any]) -> NDArray[Any]:
+def weights(
+    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: ChunkedParams, rows: NDArray[Any], head: int
+) -> NDArray[Any]:
     """Softmax of the rows' scores over what is seen."""
     seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
     return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
@@ -102,6 +104,12 @@ def visible(workload: Workload, params: ChunkedParams, rows: NDArray[Any], colum
     rows, columns = np.asarray(rows), np.asarray(columns)
     same: NDArray[np.bool_] = (rows // params.chunk_size)[:, None] == (columns // params.chunk_size)[None, :]
     return same & numerics.causal_visible(rows, columns, 0) if workload.causal else same
+
+
+def state_bytes(workload: Workload, params: ChunkedParams) -> int:
+    """K and V of one chunk."""
+    w = workload
+    return 2 * w.batch * w.num_kv_heads * min(w.seq_len, params.chunk_size) * w.head_dim * w.item_bytes
 
 
 def summary(params: ChunkedParams) -> str:
@@ -125,4 +133,8 @@ VARIANT = Variant(
     launch=launch,
     weights=weights,
     visible=visible,
+    plain_softmax=True,
+    outside="in another chunk",
+    block_size=lambda params: params.chunk_size,
+    state_bytes=state_bytes,
 )

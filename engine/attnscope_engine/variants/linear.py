@@ -196,7 +196,7 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     cuda.linear.attend(device, "linear", "Linear", (q, k, v, out), workload, feature="elu", normalised=True)
 
 
-def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any]) -> NDArray[Any]:
+def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int) -> NDArray[Any]:
     """A_ij = φ(q_i)·φ(k_j) / Σ_l φ(q_i)·φ(k_l): the map that the state implies. It is never computed by the method itself."""
     seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
     products = np.where(seen, phi(q[rows]) @ phi(k).T, 0.0)
@@ -208,6 +208,12 @@ def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params
 def visible(workload: Workload, params: Params, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
     """All keys, or those not after the query."""
     return numerics.causal_visible(rows, columns, 0) if workload.causal else numerics.all_visible(rows, columns)
+
+
+def state_bytes(workload: Workload, params: Params) -> int:
+    """Σ φ(k) [v 1]ᵀ of every key head, fp32."""
+    w = workload
+    return w.batch * w.num_kv_heads * w.head_dim * (w.head_dim + 1) * 4
 
 
 VARIANT = Variant(
@@ -226,4 +232,5 @@ VARIANT = Variant(
     launch=launch,
     weights=weights,
     visible=visible,
+    state_bytes=state_bytes,
 )

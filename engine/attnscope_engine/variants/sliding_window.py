@@ -86,7 +86,9 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     cuda.attend_in_tiles(device, "sliding_window", "Window", (q, k, v, out), workload, extra, most_seen)
 
 
-def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: WindowParams, rows: NDArray[Any]) -> NDArray[Any]:
+def weights(
+    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: WindowParams, rows: NDArray[Any], head: int
+) -> NDArray[Any]:
     """Softmax of the rows' scores over what is seen."""
     seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
     return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
@@ -99,6 +101,13 @@ def visible(workload: Workload, params: WindowParams, rows: NDArray[Any], column
     if workload.causal:
         return (back >= 0) & ((back < params.window_size) | sink)
     return (np.abs(back) < params.window_size) | sink
+
+
+def state_bytes(workload: Workload, params: WindowParams) -> int:
+    """K and V of the window and the sinks."""
+    w = workload
+    kept = min(w.seq_len, params.window_size + params.sinks)
+    return 2 * w.batch * w.num_kv_heads * kept * w.head_dim * w.item_bytes
 
 
 def summary(params: WindowParams) -> str:
@@ -122,4 +131,7 @@ VARIANT = Variant(
     launch=launch,
     weights=weights,
     visible=visible,
+    plain_softmax=True,
+    outside="outside the window",
+    state_bytes=state_bytes,
 )
