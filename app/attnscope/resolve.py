@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 import msgspec
 from attnscope_engine import catalogue
@@ -12,7 +11,6 @@ from attnscope_engine.protocol import (
     MAX_SEQ_LEN,
     MIN_SEQ_LEN,
     FileSource,
-    ParamValue,
     ParamValues,
     Source,
     SyntheticSource,
@@ -96,15 +94,11 @@ def _values(variant: Variant, values: ParamValues) -> ParamValues:
         variant.parse(values)
     except ValueError:
         return {
-            field.name: min(max(round(value), field.low), field.high)
+            field.name: nearest
             for field in variant.fields()
-            if _is_number(value := values.get(field.name))
+            if field.name in values and (nearest := field.nearest(values[field.name])) is not None
         }
     return values
-
-
-def _is_number(value: ParamValue | None) -> TypeGuard[int | float]:
-    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _source(source: Source) -> Source:

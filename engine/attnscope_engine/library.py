@@ -57,6 +57,8 @@ def attention_map(
     variant: str = "softmax_tiled",
     causal: bool = True,
     rows: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+    head: int = 0,
+    num_heads: int = 1,
     **params: ParamValue,
 ) -> NDArray[np.float64]:
     """The map A of one head, for which out = A v, exactly.
@@ -67,25 +69,30 @@ def attention_map(
         variant: a name of `variants()`.
         causal: as in `attention`.
         rows: the queries asked for; None for all. A few rows of a long sequence cost a few rows.
+        head: index of the query head, for variants whose heads differ.
+        num_heads: how many query heads there are.
         params: the variant's parameters.
 
     Returns:
         `(len(rows), M)` float64, pairs that the variant does not see 0. Of `Variant.signed` variants weights may be negative.
 
     Raises:
-        ValueError: as `attention`, or a row that does not exist.
+        ValueError: as `attention`, a row or a head that does not exist, or the variant has no map.
     """
     queries, keys = _as_floats(q), _as_floats(k)
     for name, array in (("q", queries), ("k", keys)):
         if array.ndim != 2:
             raise ValueError(f"{name} must be (tokens, D) of one head, was {array.shape}")
-    workload = _workload((1, 1, *queries.shape), (1, 1, *keys.shape), (1, 1, *keys.shape), causal=causal)
+    if not 0 <= head < num_heads:
+        raise ValueError(f"head must be 0 to {num_heads - 1}, was {head}")
+    workload = _workload((1, num_heads, *queries.shape), (1, num_heads, *keys.shape), (1, num_heads, *keys.shape), causal=causal)
     chosen = np.arange(len(queries)) if rows is None else np.asarray(rows, dtype=np.int64)
     if chosen.size and (chosen.min() < 0 or chosen.max() >= len(queries)):
         raise ValueError(f"rows must be 0 to {len(queries) - 1}, were {chosen.min()} to {chosen.max()}")
     found, values = catalogue.resolved(Choice(variant, params), workload)
-    weights: NDArray[np.float64] = found.weights(queries, keys, workload, values, chosen)
-    return weights
+    if found.why_no_map:
+        raise ValueError(found.why_no_map)
+    return found.rows_of_map(queries, keys, workload, values, chosen, head)[0]
 
 
 def measure(

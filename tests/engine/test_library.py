@@ -79,7 +79,7 @@ def test_that_rows_of_a_map_are_rows_of_the_whole():
     [
         (lambda q, k, v: attention(q, k, v, variant="flash"), ["flash", "softmax_tiled"]),
         (lambda q, k, v: attention(q, k, v, variant="sliding_window", window=3), ["window"]),
-        (lambda q, k, v: attention(q, k, v, variant="chunked", chunk_size=0), ["chunk_size", ">= 1"]),
+        (lambda q, k, v: attention(q, k, v, variant="chunked", chunk_size=0), ["chunk_size must be 1 to 1,048,576 (was 0)"]),
         (lambda q, k, v: attention(q, k[:, :, :, :8], v[:, :, :, :8]), ["head dim 16", "8"]),
         (lambda q, k, v: attention(q, k, v[:, :, :10]), ["v must have the shape of k"]),
         (lambda q, k, v: attention(q[:, :3], k, v), ["num_kv_heads must divide num_heads (3), was 2"]),

@@ -84,7 +84,7 @@ def test_that_the_fast_map_is_the_variants_own(choice, n, causal):
     exact, seen = truth(choice, workload)
     q, k = synthetic_head(NEEDLE, workload, 0, 0)
     variant, params = catalogue.resolved(choice, workload)
-    weights, visible = variant_weights(variant, params, q, k, workload, never)
+    weights, visible = variant_weights(variant, params, q, k, workload, 0, never)
     np.testing.assert_array_equal(visible, seen)
     np.testing.assert_allclose(weights, exact, rtol=2e-5, atol=1e-7)
     assert not weights[~seen].any()

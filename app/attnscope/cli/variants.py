@@ -6,6 +6,7 @@ import argparse
 import json
 
 from attnscope_engine.catalogue import variants
+from attnscope_engine.parameters import shown
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,7 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name, variant in variants().items():
         print(f"{name}\n    {variant.title} ({variant.family}): {variant.formula}")
         for field in variant.fields():
-            print(f"    {field.name} = {field.default:,} ({field.low:,} to {field.high:,} {field.unit}): {field.help}")
+            unit = f" {field.unit}" if field.unit else ""
+            print(f"    {field.name} = {shown(field.default)} ({field.allowed}{unit}): {field.help}")
         print(f"    {variant.source}\n")
     return 0
 
@@ -31,8 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
 def described(name: str) -> dict[str, object]:
     variant = variants()[name]
     fields = [
-        {"name": f.name, "default": f.default, "low": f.low, "high": f.high, "unit": f.unit, "help": f.help}
-        for f in variant.fields()
+        {"name": field.name, "default": field.default, "allowed": field.allowed, "unit": field.unit, "help": field.help}
+        for field in variant.fields()
     ]
     return {
         "name": name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 from attnscope_engine import catalogue
+from attnscope_engine.parameters import WholeField
 from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
@@ -186,6 +187,7 @@ class _ChunkSlider(QWidget):
         super().__init__()
         self._store = store
         field = next(each for each in catalogue.find("chunked").fields() if each.name == "chunk_size")
+        assert isinstance(field, WholeField)
         self.number = QLabel()
         self.number.setFont(font("number"))
         label = QLabel("chunk size")

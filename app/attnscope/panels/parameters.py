@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attnscope_engine import catalogue
-from attnscope_engine.variant import ParamField
+from attnscope_engine.parameters import WholeField
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
@@ -30,6 +30,8 @@ class ParametersPanel(QWidget):
         column.setSpacing(0)
         self.controls: dict[str, IntSlider] = {}
         for field in catalogue.find(variant).fields():
+            if not isinstance(field, WholeField):
+                continue
             control = self._control(theme, field)
             self.controls[field.name] = control
             column.addWidget(control)
@@ -47,7 +49,7 @@ class ParametersPanel(QWidget):
         for name, control in self.controls.items():
             control.set_number(int(values.get(name, defaults[name])))
 
-    def _control(self, theme: Theme, field: ParamField) -> IntSlider:
+    def _control(self, theme: Theme, field: WholeField) -> IntSlider:
         control = IntSlider(
             theme, field.label, field.low, field.high, field.default, logarithmic=field.scale == "log2", parent=self
         )

@@ -239,6 +239,12 @@ def visible(workload: Workload, params: Params, rows: NDArray[Any], columns: NDA
     return numerics.causal_visible(rows, columns, 0) if workload.causal else numerics.all_visible(rows, columns)
 
 
+def state_bytes(workload: Workload, params: Params) -> int:
+    """Σ φ(k) [v 1]ᵀ of every key head, fp32."""
+    w = workload
+    return w.batch * w.num_kv_heads * w.head_dim * (w.head_dim + 1) * 4
+
+
 VARIANT = Variant(
     name="linear",
     title="Linear",
@@ -255,4 +261,5 @@ VARIANT = Variant(
     launch=launch,
     weights=weights,
     visible=visible,
+    state_bytes=state_bytes,
 )

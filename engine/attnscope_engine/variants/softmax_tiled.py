@@ -79,4 +79,5 @@ VARIANT = Variant(
     launch=launch,
     weights=weights,
     visible=visible,
+    plain_softmax=True,
 )
