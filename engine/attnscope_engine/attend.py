@@ -74,13 +74,53 @@ def _workspace(w: Workload, block: int, keys: int, *, merged: bool, least: int =
     heads = w.num_heads // w.num_kv_heads
     groups = 1 if heads > 1 and 2 * block <= w.seq_len else w.batch * w.num_kv_heads
     rows = min(groups * heads * w.seq_len, allowed.queries, max(allowed.rows, allowed.pairs // keys))
+    return _call_term(w, rows, block, keys, merged=merged, least=least)
+
+
+def strip_workspace(workload: Workload, *candidates: Strip) -> Term:
+    """What `attend` holds beside q, k, v and out on torch, where the largest call is the first of one of these strips."""
+    return max((_strip_term(workload, strip) for strip in candidates), key=lambda term: term.bytes_)
+
+
+def _strip_term(w: Workload, strip: Strip) -> Term:
+    """The heads that the first call takes together, through the parts of the strip in turn: the fullest moment of them."""
+    allowed = torch_limits(w.head_dim)
+    group, head = next(_heads(strip, (w.batch * w.num_kv_heads, w.num_heads // w.num_kv_heads), allowed))
+    rows = (group.stop - group.start) * (head.stop - head.start) * strip.rows * strip.repeat
+    moments = [moment for place, part in enumerate(_pieces(strip, allowed)) for moment in _moments(w, place, part)]
+    row, tile = max(moments, key=lambda moment: rows * moment[0] + threads() * _tile(w, strip.rows, moment[1]))
+    return _rows_and_tiles(rows, row, _tile(w, strip.rows, tile))
+
+
+def _moments(w: Workload, place: int, part: Part) -> tuple[tuple[int, int], ...]:
+    """Bytes a row, and keys of the kernel's tile, while the part at this place is computed, and while it is merged."""
+    item = w.item_bytes
+    before = 0 if place == 0 else item if place == 1 else 4  # of an element of what the parts before gave
+    computed = before + (4 if part.shape == "upper" else 1) * item  # `upper`: q, k and v turned round too
+    during = (w.head_dim * computed + (4 if place == 0 else 8), part.size)
+    merging = (w.head_dim * (8 if item == 4 else 8 + item) + 20, 0)
+    return (during,) if place == 0 else (during, merging)
+
+
+def _call_term(w: Workload, rows: int, block: int, keys: int, *, merged: bool, least: int) -> Term:
+    """`rows` rows of a call, of which each block has `block` and sees `keys`, and a tile for each of the kernel's threads."""
     item = w.item_bytes
     element = item if not merged else 8 if item == 4 else 8 + item
-    row = w.head_dim * max(element, least) + (20 if merged else 4)
-    tile_rows = next(size for least, size in KERNEL_ROWS if block >= least)
-    score = 4 if item == 4 else 4 + item
-    tile = min(tile_rows, block) * (min(KERNEL_KEYS, keys) * score + 8 + 4 * w.head_dim)
-    return Term("workspace", f"{rows:,}·{row:,} + {threads()}·{tile:,}", rows * row + threads() * tile, "constant")
+    return _rows_and_tiles(rows, w.head_dim * max(element, least) + (20 if merged else 4), _tile(w, block, keys))
+
+
+def _tile(w: Workload, block: int, keys: int) -> int:
+    """Bytes that a thread of the kernel keeps for blocks of `block` rows that see `keys` keys; 0 outside the kernel."""
+    if keys == 0:
+        return 0
+    rows = next(size for least, size in KERNEL_ROWS if block >= least)
+    score = 4 if w.item_bytes == 4 else 4 + w.item_bytes
+    return min(rows, block) * (min(KERNEL_KEYS, keys) * score + 8 + 4 * w.head_dim)
+
+
+def _rows_and_tiles(rows: int, row: int, tile: int) -> Term:
+    tiles = f" + {threads()}·{tile:,}" if tile else ""
+    return Term("workspace", f"{rows:,}·{row:,}{tiles}", rows * row + threads() * tile, "constant")
 
 
 def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick) -> Any:

@@ -53,6 +53,8 @@ CASES = (
     Case("sliding_window", 64, ((500, 500), (450, 300)), params={"window_size": 7, "sinks": 200}),
     Case("chunked", 64, ((333, 333), (200, 400)), params={"chunk_size": 48}),
     Case("chunked", 64, ((333, 333),), params={"chunk_size": 1}),
+    Case("prefix", 64, ((333, 333), (200, 300), (300, 200)), params={"prefix_size": 100}),
+    Case("prefix", 128, ((250, 333),), params={"prefix_size": 300}, heads=(1, 1)),
     Case("chunked", 128, ((333, 333),), params={"chunk_size": 130}, causal=False, heads=(1, 1)),
 )
 

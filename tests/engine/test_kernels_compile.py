@@ -21,7 +21,7 @@ MOST_SPILLED = 32
 MOST_SPILLED_WIDEST = 96
 """The same of 256 elements on 7.5, where a product takes operands in halves."""
 
-TILED = ("chunked", "sliding_window", "softmax_tiled")
+TILED = ("chunked", "prefix", "sliding_window", "softmax_tiled")
 """Built on `softmax_tiles.cuh`."""
 
 SHARED_KIB = {"sm_75": 64, "sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_90a": 227, "sm_100": 227, "sm_120": 99}
@@ -87,7 +87,7 @@ def test_that_each_kernel_compiles_without_warning_or_spill(case: Case) -> None:
 
 
 def test_that_no_variant_is_without_a_kernel() -> None:
-    assert {"chunked", "linear", "sliding_window", "softmax_naive", "softmax_tiled"} <= set(STEMS)
+    assert {"chunked", "linear", "prefix", "sliding_window", "softmax_naive", "softmax_tiled"} <= set(STEMS)
 
 
 @pytest.mark.parametrize("stem", STEMS)

@@ -86,6 +86,11 @@ def test_that_chunks_are_right() -> None:
     check("chunked", "bf16", random_inputs((1, 1, 1, 200, 200, 64), "bf16", 4), True, {"chunk_size": 48})
 
 
+@pytest.mark.parametrize(("prefix_size", "n", "m"), [(1, 150, 150), (90, 150, 200), (170, 200, 150), (500, 100, 130)])
+def test_that_a_prefix_is_right(prefix_size: int, n: int, m: int) -> None:
+    check("prefix", "bf16", random_inputs((1, 1, 1, n, m, 64), "bf16", 8), True, {"prefix_size": prefix_size})
+
+
 @pytest.mark.parametrize(("first", "last"), [(0, 60), (60, 0), (-400, -400), (0, 1000)])
 def test_that_scores_that_rise_or_lie_far_from_zero_are_exact(first: float, last: float) -> None:
     """The maximum moves by far more than fp16 has room for; or exponentials of the scores themselves would be 0 or infinite."""

@@ -6,6 +6,7 @@ import numpy as np
 from attnscope_engine import catalogue
 from attnscope_engine.protocol import Workload
 from attnscope_engine.regions import Band, Edge, Limits, Strip, still, strips
+from attnscope_engine.variants import prefix
 from attnscope_engine.variants.chunked import chunk_strips
 from attnscope_engine.variants.sliding_window import bands
 from hypothesis import given, settings
@@ -63,6 +64,14 @@ def test_that_a_window_with_sinks_is_cut_into_each_pair_exactly_once(
 def test_that_chunks_are_cut_into_each_pair_exactly_once(n: int, m: int, size: int, causal: bool, limits: Limits) -> None:
     found = list(chunk_strips(m - n, m, size, causal, limits))
     assert (painted(found, m - n, m) == seen("chunked", {"chunk_size": size}, n, m, causal)).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(n=LENGTH, m=LENGTH, size=st.integers(1, 35), causal=st.booleans(), limits=LIMITS)
+def test_that_a_prefix_is_cut_into_each_pair_exactly_once(n: int, m: int, size: int, causal: bool, limits: Limits) -> None:
+    workload, params = Workload(seq_len=n, num_heads=1, num_kv_heads=1, causal=causal), prefix.PrefixParams(size)
+    found = list(strips((prefix.band(workload, params, m),), m - n, m, limits))
+    assert (painted(found, m - n, m) == seen("prefix", {"prefix_size": size}, n, m, causal)).all()
 
 
 @settings(max_examples=100, deadline=None)

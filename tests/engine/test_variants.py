@@ -27,6 +27,7 @@ PARAMS: dict[str, tuple[dict[str, Any], ...]] = {
         {"window_size": 1000, "sinks": 256},
     ),
     "chunked": ({"chunk_size": 1}, {"chunk_size": 8}, {"chunk_size": 64}, {"chunk_size": 5000}),
+    "prefix": ({"prefix_size": 1}, {"prefix_size": 37}, {"prefix_size": 5000}),
 }
 HEADS = {"MHA": (4, 4), "GQA": (4, 2), "MQA": (4, 1)}
 TOLERANCE: dict[Dtype, float] = {"fp32": 2e-5, "fp16": 4e-3, "bf16": 3e-2}

@@ -13,7 +13,7 @@ from attnscope_engine.variant import Unsupported
 
 pytestmark = pytest.mark.gpu
 
-NAMES = ("chunked", "linear", "sliding_window", "softmax_naive", "softmax_tiled")
+NAMES = ("chunked", "linear", "prefix", "sliding_window", "softmax_naive", "softmax_tiled")
 DTYPES: tuple[Dtype, ...] = ("fp16", "bf16", "fp32")
 HEADS = ((2, 2), (4, 2), (3, 1))
 SMALL = ((1, 1), (17, 17), (63, 63), (64, 64), (65, 65), (113, 113), (257, 257), (113, 203), (203, 113), (1, 300), (65, 1))
@@ -26,6 +26,7 @@ PARAMS: dict[str, tuple[dict[str, int], ...]] = {
         {"window_size": 4096},
     ),
     "chunked": ({"chunk_size": 1}, {"chunk_size": 48}, {"chunk_size": 64}, {"chunk_size": 300}, {"chunk_size": 65536}),
+    "prefix": ({"prefix_size": 1}, {"prefix_size": 50}, {"prefix_size": 192}, {"prefix_size": 700}),
 }
 
 
