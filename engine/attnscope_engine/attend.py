@@ -86,19 +86,23 @@ def _strip_term(w: Workload, strip: Strip) -> Term:
     """The heads that the first call takes together, through the parts of the strip in turn: the fullest moment of them."""
     allowed = torch_limits(w.head_dim)
     group, head = next(_heads(strip, (w.batch * w.num_kv_heads, w.num_heads // w.num_kv_heads), allowed))
-    rows = (group.stop - group.start) * (head.stop - head.start) * strip.rows * strip.repeat
-    moments = [moment for place, part in enumerate(_pieces(strip, allowed)) for moment in _moments(w, place, part)]
-    row, tile = max(moments, key=lambda moment: rows * moment[0] + threads() * _tile(w, strip.rows, moment[1]))
-    return _rows_and_tiles(rows, row, _tile(w, strip.rows, tile))
+    key_heads = (group.stop - group.start) * strip.repeat
+    rows = key_heads * (head.stop - head.start) * strip.rows
+    terms = (
+        _rows_and_tiles(rows, row, _tile(w, strip.rows, tile_keys), key_heads * turned * 2 * w.head_dim * w.item_bytes)
+        for place, part in enumerate(_pieces(strip, allowed))
+        for row, tile_keys, turned in _moments(w, place, part)
+    )
+    return max(terms, key=lambda term: term.bytes_)
 
 
-def _moments(w: Workload, place: int, part: Part) -> tuple[tuple[int, int], ...]:
-    """Bytes a row, and keys of the kernel's tile, while the part at this place is computed, and while it is merged."""
-    item = w.item_bytes
+def _moments(w: Workload, place: int, part: Part) -> tuple[tuple[int, int, int], ...]:
+    """Bytes a row, keys of the kernel's tile and keys turned round, while a part is computed and while it is merged."""
+    item, upper = w.item_bytes, part.shape == "upper"
     before = 0 if place == 0 else item if place == 1 else 4  # of an element of what the parts before gave
-    computed = before + (4 if part.shape == "upper" else 1) * item  # `upper`: q, k and v turned round too
-    during = (w.head_dim * computed + (4 if place == 0 else 8), part.size)
-    merging = (w.head_dim * (8 if item == 4 else 8 + item) + 20, 0)
+    computed = before + (2 if upper else 1) * item  # the output, and queries turned round
+    during = (w.head_dim * computed + (4 if place == 0 else 8), part.size, part.size if upper else 0)
+    merging = (w.head_dim * (8 if item == 4 else 8 + item) + 20, 0, 0)
     return (during,) if place == 0 else (during, merging)
 
 
@@ -118,13 +122,16 @@ def _tile(w: Workload, block: int, keys: int) -> int:
     return min(rows, block) * (min(KERNEL_KEYS, keys) * score + 8 + 4 * w.head_dim)
 
 
-def _rows_and_tiles(rows: int, row: int, tile: int) -> Term:
-    tiles = f" + {threads()}·{tile:,}" if tile else ""
-    return Term("workspace", f"{rows:,}·{row:,}{tiles}", rows * row + threads() * tile, "constant")
+def _rows_and_tiles(rows: int, row: int, tile: int, turned: int = 0) -> Term:
+    """`turned`: bytes of keys and values in another order."""
+    formula = f"{rows:,}·{row:,}" + (f" + {threads()}·{tile:,}" if tile else "") + (f" + {turned:,}" if turned else "")
+    return Term("workspace", formula, rows * row + threads() * tile + turned, "constant")
 
 
-def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick) -> Any:
+def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick, into: Any = None) -> Any:
     """Q `(B, H, N, D)`, k v `(B, G, M, D)` → out `(B, H, N, D)` in q's dtype, over the pairs of `strips`; rows without any are 0.
+
+    Rows may lie apart, as of a view with steps. `into`: where out is written, a view like q; a new array unless said.
 
     Raises: Interrupted, from `tick`, which is called before each block.
     """
@@ -133,7 +140,7 @@ def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick)
     queries = q.reshape(groups, -1, n, head_dim)
     keys, values = k.reshape(groups, 1, m, head_dim), v.reshape(groups, 1, m, head_dim)
     allowed = limits(head_dim, xp)
-    out = xp.empty_like(queries)
+    out = xp.empty_like(queries) if into is None else into.reshape(queries.shape)
     for strip in strips:
         first = strip.first + n - m
         end = first + strip.rows * strip.repeat
@@ -142,11 +149,10 @@ def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick)
             continue
         for group, head in _heads(strip, queries.shape[:2], allowed):
             tick()
-            into = out[group, head, first:end]
-            here = queries[group, head, first:end]
+            there, here = out[group, head, first:end], queries[group, head, first:end]
             if strip.repeat > 1:  # the groups, or the heads of one group, then the blocks
-                into, here = (x.reshape(-1, strip.repeat, strip.rows, head_dim) for x in (into, here))
-            into[...] = _rows(here, keys[group], values[group], strip, allowed, xp)
+                there, here = (x.reshape(-1, strip.repeat, strip.rows, head_dim) for x in (there, here))
+            there[...] = _rows(here, keys[group], values[group], strip, allowed, xp)
     return out.reshape(q.shape)
 
 

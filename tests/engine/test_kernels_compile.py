@@ -21,7 +21,7 @@ MOST_SPILLED = 32
 MOST_SPILLED_WIDEST = 96
 """The same of 256 elements on 7.5, where a product takes operands in halves."""
 
-TILED = ("chunked", "prefix", "sliding_window", "softmax_tiled")
+TILED = ("chunked", "dilated", "document", "global_tokens", "prefix", "sliding_window", "softmax_tiled")
 """Built on `softmax_tiles.cuh`."""
 
 SHARED_KIB = {"sm_75": 64, "sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_90a": 227, "sm_100": 227, "sm_120": 99}
@@ -84,6 +84,12 @@ def test_that_each_kernel_compiles_without_warning_or_spill(case: Case) -> None:
     assert "warning" not in log, log
     most = MOST_SPILLED_WIDEST if case[:2] == ("softmax_tiled", "sm_75") and case[3] == 256 else MOST_SPILLED
     assert all(int(spilled) <= most for spilled in re.findall(r"(\d+) bytes spill", log)), log
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_that_the_kernel_that_reorders_compiles(arch: str) -> None:
+    _, log = nvrtc.compile_cubin(cubins.source_of("dilated"), "dilated.cu", arch, cubins.flags({"REORDER": 1}))
+    assert "warning" not in log, log
 
 
 def test_that_no_variant_is_without_a_kernel() -> None:

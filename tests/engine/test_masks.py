@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from attnscope_engine import catalogue
+from attnscope_engine import catalogue, draws
 from attnscope_engine.protocol import Choice, Workload
+from attnscope_engine.variants import dilated, document
 
 LENGTHS = (1, 2, 63, 64, 65, 127, 200, 333)
 
@@ -40,3 +41,92 @@ def test_that_a_prefix_of_one_token_is_causal_attention_and_a_whole_one_full_att
     assert np.array_equal(seen("prefix", {"prefix_size": 1}, 70, True), np.tri(70, dtype=bool))
     assert seen("prefix", {"prefix_size": 70}, 70, True).all()
     assert seen("prefix", {"prefix_size": 5}, 70, False).all()
+
+
+def documents(params: document.DocumentParams, n: int) -> list[int]:
+    """The document of each of the first `n` tokens."""
+    return [index for index, size in enumerate(document.lengths_within(params, n).tolist()) for _ in range(size)]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("values", [{"mean_size": 16}, {"mean_size": 50, "seed": 9}, {"mean_size": 4000}])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_that_documents_see_themselves_only(n: int, values: dict[str, int], causal: bool) -> None:
+    found, of = seen("document", values, n, causal), documents(document.DocumentParams(**values), n)
+    expected = [[of[i] == of[j] and (j <= i or not causal) for j in range(n)] for i in range(n)]
+    assert np.array_equal(found, expected)
+    assert pairs("document", values, n, causal) == found.sum()
+
+
+@pytest.mark.parametrize("mean", [16, 100, 5000])
+def test_that_lengths_of_documents_have_their_mean_and_their_spread(mean: int) -> None:
+    """A geometric distribution's standard deviation is √(mean² − mean)."""
+    drawn = [
+        document.lengths_within(document.DocumentParams(mean, seed), 1 << 20)[:-1] for seed in range(100 if mean > 1000 else 5)
+    ]
+    lengths = np.concatenate(drawn)
+    assert lengths.min() >= 1
+    assert lengths.mean() == pytest.approx(mean, rel=0.05)
+    assert lengths.std() == pytest.approx(np.sqrt(mean**2 - mean), rel=0.1)
+
+
+def test_that_the_documents_of_a_longer_sequence_begin_with_the_same() -> None:
+    params = document.DocumentParams(64, 5)
+    long = document.ends_within(params, 1 << 20)
+    for n in (1, 100, 1000, 4097, 70_000):
+        assert np.array_equal(document.ends_within(params, n)[:-1], long[: len(document.ends_within(params, n)) - 1])
+    assert not np.array_equal(document.ends_within(document.DocumentParams(64, 6), 4096), document.ends_within(params, 4096))
+
+
+def test_that_draws_are_the_published_generators_and_fill_the_interval() -> None:
+    """SplitMix64 of state 0 gives this number first, as its authors' own program does."""
+    assert draws._mixed(np.array([0x9E3779B97F4A7C15], np.uint64))[0] == 0xE220A8397B1DCDAF
+    found = draws.uniforms(1, np.arange(100_000))
+    assert 0 < found.min() < 1e-3
+    assert 1 - 1e-3 < found.max() < 1
+    assert np.histogram(found, 10, (0, 1))[0] == pytest.approx(10_000, rel=0.05)
+    assert np.array_equal(draws.uniforms(1, np.arange(50, 60)), found[50:60])
+
+
+@pytest.mark.parametrize(("window", "tokens"), [(1, 1), (9, 40), (50, 3), (1000, 256), (64, 64)])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_that_global_tokens_see_everything_and_are_seen_by_everything(n: int, window: int, tokens: int) -> None:
+    values = {"window_size": window, "global_size": tokens}
+    found = seen("global_tokens", values, n, False)
+    expected = [[abs(i - j) < window or i < tokens or j < tokens for j in range(n)] for i in range(n)]
+    assert np.array_equal(found, expected)
+    assert np.array_equal(found, found.T)
+    assert pairs("global_tokens", values, n, False) == found.sum()
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_that_causal_global_tokens_are_the_sinks_of_a_window(n: int) -> None:
+    for window, tokens in ((1, 1), (9, 40), (50, 3), (1000, 256)):
+        values = {"window_size": window, "global_size": tokens}
+        same = {"window_size": window, "sinks": tokens}
+        found = seen("global_tokens", values, n, True)
+        assert np.array_equal(found, seen("sliding_window", same, n, True))
+        assert pairs("global_tokens", values, n, True) == found.sum() == pairs("sliding_window", same, n, True)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("window", "dilation"), [(1, 1), (7, 3), (40, 2), (5, 100), (1000, 7)])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_that_a_window_with_gaps_sees_its_multiples(n: int, window: int, dilation: int, causal: bool) -> None:
+    values = {"window_size": window, "dilation": dilation}
+    found = seen("dilated", values, n, causal)
+    steps = [dilation * step for step in range(window)]
+    expected = [[i - j in steps or (not causal and j - i in steps) for j in range(n)] for i in range(n)]
+    assert np.array_equal(found, expected)
+    assert pairs("dilated", values, n, causal) == found.sum()
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 9), (40, 40), (5, 40), (40, 5), (33, 31)])
+@pytest.mark.parametrize("dilation", [1, 2, 7, 50])
+def test_that_remainders_hold_each_query_once_and_the_keys_that_it_may_see(n: int, m: int, dilation: int) -> None:
+    rows = []
+    for queries, keys in dilated.remainders(n, m, dilation):
+        for row in range(n)[queries]:
+            assert [key for key in range(m) if (row + m - n - key) % dilation == 0] == list(range(m)[keys])
+            rows.append(row)
+    assert sorted(rows) == list(range(n))

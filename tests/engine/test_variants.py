@@ -27,6 +27,20 @@ PARAMS: dict[str, tuple[dict[str, Any], ...]] = {
         {"window_size": 1000, "sinks": 256},
     ),
     "chunked": ({"chunk_size": 1}, {"chunk_size": 8}, {"chunk_size": 64}, {"chunk_size": 5000}),
+    "dilated": (
+        {"window_size": 1, "dilation": 1},
+        {"window_size": 7, "dilation": 3},
+        {"window_size": 40, "dilation": 2},
+        {"window_size": 5, "dilation": 100},
+        {"window_size": 1000, "dilation": 7},
+    ),
+    "document": ({"mean_size": 16}, {"mean_size": 60, "seed": 7}, {"mean_size": 5000}),
+    "global_tokens": (
+        {"window_size": 1, "global_size": 1},
+        {"window_size": 9, "global_size": 40},
+        {"window_size": 50, "global_size": 3},
+        {"window_size": 1000, "global_size": 256},
+    ),
     "prefix": ({"prefix_size": 1}, {"prefix_size": 37}, {"prefix_size": 5000}),
 }
 HEADS = {"MHA": (4, 4), "GQA": (4, 2), "MQA": (4, 1)}
@@ -248,7 +262,8 @@ def test_that_a_cost_is_positive_and_named_at_any_length(
 ) -> None:
     w = workload_of(n, heads, causal=causal)
     cost = variant.cost(w, variant.resolve(w, params), on)
-    assert all(step.flops + step.exps > 0 and step.bytes_moved > 0 and step.launches > 0 for step in cost.steps)
+    assert cost.flops > 0
+    assert all(step.bytes_moved > 0 and step.launches > 0 for step in cost.steps)  # a step may do nothing but move
     assert all(term.bytes_ >= 0 and term.name and term.formula for term in cost.held)
     tensors = 2 * (w.num_heads + w.num_kv_heads) * n * w.head_dim * w.item_bytes
     assert cost.held_bytes >= tensors

@@ -21,6 +21,7 @@ from attnscope_engine.devices import cubins
 from attnscope_engine.devices.cuda_launch import is_tensor_map, packed
 from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
 from attnscope_engine.protocol import Dtype
+from portable_on_cpu import EmulatedDevice
 
 FOLDER = Path(__file__).parent / "emulator_hopper"
 REPLACED = {"ptx.cuh": "threads.h", "hopper.cuh": "hopper.h", wgmma.NAME: None}
@@ -88,6 +89,9 @@ class HopperOnCpu:
         self.workspaces.append(guarded(shape, dtype))
         return self.workspaces[-1]
 
+    def constant(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return values.copy()
+
     def tensor_map(self, array: np.ndarray[Any, Any], box_rows: int, dtype: Dtype) -> np.ndarray[Any, Any]:
         batch, heads, rows, columns = array.shape
         assert array.flags.c_contiguous
@@ -100,15 +104,19 @@ class HopperOnCpu:
         return words.view(TENSOR_MAP)
 
     def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any:
+        if not entry.endswith("_on_hopper"):  # one that runs on every card
+            return EmulatedDevice(self.shared_bytes).kernel(stem, entry, defines)
+
         def start(grid: tuple[int, int, int], threads: int, arguments: Sequence[Any], shared_bytes: int = 0) -> None:
             arguments = packed(arguments, np.ndarray)
             arrays = [value for value in arguments if isinstance(value, np.ndarray)]
             ints = [int(value) for value in arguments if isinstance(value, np.int32)]
             scales = [value for value in arguments if isinstance(value, np.float32)]
-            assert [is_tensor_map(value) for value in arrays] == [True, True, True, False, False]
+            assert [is_tensor_map(value) for value in arrays[:5]] == [True, True, True, False, False]
             assert len(scales) == 1
-            library = self._built(stem, entry, defines, len(ints) - SHAPE_INTS)
-            pointers = (ctypes.c_void_p * 5)(*(array.ctypes.data for array in arrays))
+            own = "".join("i" if isinstance(value, np.int32) else "p" for value in arguments[5 + SHAPE_INTS + 1 :])
+            library = self._built(stem, entry, defines, own)
+            pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
             numbers = (ctypes.c_int * len(ints))(*ints)
             said = library.run(
                 grid[0], threads, shared_bytes, self.seed, pointers, numbers, ctypes.c_float(float(scales[0]))
@@ -118,7 +126,9 @@ class HopperOnCpu:
 
         return start
 
-    def _built(self, stem: str, entry: str, defines: dict[str, int], extras: int) -> Any:
+    def _built(self, stem: str, entry: str, defines: dict[str, int], own: str) -> Any:
+        """`own`: the kernel's own parameters, each an int or a pointer to ints."""
+
         def read(name: str) -> str:
             if name not in REPLACED:
                 return cubins.file_text(name)
@@ -126,7 +136,10 @@ class HopperOnCpu:
             return (FOLDER / own).read_text() if own else '#include "hopper.cuh"\n'
 
         ints = ", ".join(f"ints[{i}]" for i in range(SHAPE_INTS))
-        extra = "".join(f", ints[{SHAPE_INTS + i}]" for i in range(extras))
+        int_at, pointer_at = iter(range(SHAPE_INTS, SHAPE_INTS + len(own))), iter(range(5, 5 + len(own)))
+        extra = "".join(
+            f", ints[{next(int_at)}]" if kind == "i" else f", (const int*)pointers[{next(pointer_at)}]" for kind in own
+        )
         text = cubins.source_of(stem, read)
         if self.planted:
             assert self.planted[0] in text

@@ -121,11 +121,17 @@ def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
 
 
 def attend(
-    device: Any, stem: str, tensors: tuple[Any, Any, Any, Any], workload: Workload, extra: tuple[int, ...], reach: int
+    device: Any,
+    stem: str,
+    tensors: tuple[Any, Any, Any, Any],
+    workload: Workload,
+    extra: tuple[Any, ...],
+    reach: int,
+    apart: int = 0,
 ) -> None:
     """Launches a kernel built on `softmax_hopper.cuh`.
 
-    `extra` are the kernel's own parameters after the shape; `reach`: about how many keys a query sees at most.
+    `extra` and `apart` are as in `cuda.attend_in_tiles`; `reach`: about how many keys a query sees at most.
 
     Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
     """
@@ -140,6 +146,7 @@ def attend(
     together = heads_together(workload.causal, batch * heads, 4 * keys * head_dim // group)
     shape = [np.int32(size) for size in (queries, keys, head_dim, batch * heads, group, together)]
     scale = np.float32(cuda.LOG2_E * head_dim**-0.5)
-    grid = min(device.multiprocessors, cuda.blocks(queries, cut.block_q) * batch * heads)
-    arguments = (*maps, out, lse, *shape, scale, *(np.int32(value) for value in extra))
+    row_blocks = cuda.blocks(queries, cut.block_q) + cuda.blocks(apart, cut.block_q)
+    grid = min(device.multiprocessors, row_blocks * batch * heads)
+    arguments = (*maps, out, lse, *shape, scale, *cuda.parameters(extra))
     kernel((grid, 1, 1), cut.threads, arguments, cut.shared_bytes)

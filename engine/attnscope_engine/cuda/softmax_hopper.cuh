@@ -8,7 +8,8 @@
 // Optimistic maximum: exponentials are taken against a reference that some score of the row had, and only when the sum of a
 // thread passes MOST are they taken again against the new maximum and everything before rescaled. The reference cancels in
 // out = Σ w·v / Σ w and in LSE = reference + log Σ w, so the result is exact for any input.
-// `Visible` says which keys a query sees, as in `softmax_tiles.cuh`.
+// `Visible` says which keys a query sees, as in `softmax_tiles.cuh`. Where it says `MAPPED`, the 64 rows of a warpgroup are queries that
+// lie side by side.
 // Constants: DTYPE (16-bit), WIDTH (head_dim rounded up to a multiple of 32), BLOCK_K, WARPGROUPS, STAGES, TAKE_TURNS, LONGEST_FIRST.
 #include "wgmma.cuh"
 
@@ -62,20 +63,48 @@ __device__ __forceinline__ u32 parity_of(u32 count) {
   return count / STAGES_ & 1;
 }
 
+template <class Visible>
+__device__ constexpr auto is_mapped(int) -> decltype(Visible::MAPPED) {
+  return Visible::MAPPED;
+}
+template <class Visible>
+__device__ constexpr bool is_mapped(long) {
+  return false;
+}
+// Rows of a head, the query that a row is, and the one whose results it holds (negative: nobody's).
+template <class Visible>
+__device__ __forceinline__ int rows_of_a_head(const Call& call, const Visible& visible) {
+  if constexpr (is_mapped<Visible>(0)) return visible.rows();
+  else return call.queries;
+}
+template <class Visible>
+__device__ __forceinline__ int row_from(const Visible& visible, int row) {
+  if constexpr (is_mapped<Visible>(0)) return visible.from(row);
+  else return row;
+}
+template <class Visible>
+__device__ __forceinline__ int row_to(const Visible& visible, int row) {
+  if constexpr (is_mapped<Visible>(0)) return row < 0 ? row : visible.to(row);
+  else return row;
+}
+
 __device__ __forceinline__ int tiles_below(int key) { return (key + BLOCK_K - 1) / BLOCK_K; }
-__device__ __forceinline__ int blocks_of_a_head(const Call& call) { return (call.queries + BLOCK_Q - 1) / BLOCK_Q; }
+template <class Visible>
+__device__ __forceinline__ int blocks_of_a_head(const Call& call, const Visible& visible) {
+  return (rows_of_a_head(call, visible) + BLOCK_Q - 1) / BLOCK_Q;
+}
 
 // The `number`-th block: heads in groups of heads_together, in each group the longest rows of all heads first.
 template <class Visible>
 __device__ __forceinline__ Work work_of(const Call& call, const Visible& visible, int number) {
-  const int blocks = blocks_of_a_head(call), of_group = call.heads_together * blocks, group = number / of_group;
+  const int blocks = blocks_of_a_head(call, visible), of_group = call.heads_together * blocks, group = number / of_group;
   const int first_head = group * call.heads_together, heads = min(call.heads_together, call.heads - first_head);
   const int inside = number - group * of_group, place = inside / heads;
   Work work;
   work.head = first_head + inside - place * heads;
   // Blocks are counted from the last row back, so that it is the first, which sees the least, that may be short: it then begins at
   // a row below zero.
-  work.first_row = call.queries - (LONGEST_FIRST ? place + 1 : blocks - place) * BLOCK_Q;
+  work.first_row = rows_of_a_head(call, visible) - (LONGEST_FIRST ? place + 1 : blocks - place) * BLOCK_Q;
   work.end = tiles_below(visible.high(work.first_row + BLOCK_Q - 1));
   work.first = min(visible.low(max(work.first_row, 0)) / BLOCK_K, work.end);
   work.sink_tiles = visible.sinks ? min(tiles_below(visible.sinks), work.first) : 0;
@@ -93,7 +122,7 @@ __device__ __forceinline__ void release(u32 barrier) {
 template <class Visible>
 __device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_number, const TensorMap& q, const TensorMap& k,
                                             const TensorMap& v, const Call& call, const Visible& visible) {
-  const int all = blocks_of_a_head(call) * call.heads;
+  const int all = blocks_of_a_head(call, visible) * call.heads;
   u32 tiles = 0, blocks = 0;  // brought so far
   const auto bring = [&](const TensorMap& map, u32 to, u32 full, u32 free, int tile, int matrix) {
     const u32 stage = stage_of<STAGES>(tiles);
@@ -111,7 +140,7 @@ __device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_numbe
 #pragma unroll
       for (int panel = 0; panel < PANELS; ++panel)
         copy_box(memory + group * QUERY_BYTES + panel * QUERY_PANEL, q, memory + QUERIES_FULL + 8 * group, 64 * panel,
-                 work.first_row + ROWS * group, work.head);
+                 row_from(visible, work.first_row + ROWS * group), work.head);
     }
   };
 
@@ -248,7 +277,9 @@ __device__ __forceinline__ void add_values(float (&sums)[SUMS], const u32 (&weig
 
 // out and LSE of the thread's rows `row` and row + 8, straight from the registers: four lanes that share a row exchange what they
 // hold, a 4×4 transposition, so that each stores 8 neighbouring columns at once.
-__device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS], const Rows& rows, const Call& call, int head, int row) {
+template <class Visible>
+__device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS], const Rows& rows, const Call& call, const Visible& visible,
+                                      int head, int row) {
   const int lane = threadIdx.x & 3;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -256,8 +287,9 @@ __device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS],
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
     const float factor = sum == 0.f ? 0.f : reciprocal(sum);
-    const i64 place = (i64)head * call.queries + row + 8 * half;
-    const bool inside = row + 8 * half >= 0;
+    const int query = row_to(visible, row + 8 * half);
+    const i64 place = (i64)head * call.queries + query;
+    const bool inside = query >= 0;
 #pragma unroll
     for (int group = 0; group < WIDTH / 32; ++group) {
       u32 packed[4];
@@ -291,7 +323,7 @@ template <class Visible>
 __device__ __forceinline__ void attend(u32 memory, const volatile int* next_number, u16* out, float* lse, const Call& call,
                                        const Visible& visible) {
   const int group = uniform(threadIdx.x >> 7), thread = threadIdx.x & 127, row_of_thread = 16 * (thread >> 5) + ((thread & 31) >> 2);
-  const int all = blocks_of_a_head(call) * call.heads;
+  const int all = blocks_of_a_head(call, visible) * call.heads;
   float sums[SUMS], scores[SCORES];
   u32 weights[SCORES / 2];
   Rows rows;
@@ -325,7 +357,7 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
     products_wait<0>();
     free(VALUES_FREE, tiles - 1);
   };
-  const auto store_pending = [&] { store(out, lse, sums, rows, call, pending_head, pending_row + row_of_thread); };
+  const auto store_pending = [&] { store(out, lse, sums, rows, call, visible, pending_head, pending_row + row_of_thread); };
   const auto skip_tile = [&] {
     begin_turn();
     end_turn();

@@ -251,7 +251,7 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   // Two buffers of a tile of keys and one of values. Queries pass through the second, and may need more than it.
   const Keys queries = {memory + 2 * TILE_BYTES};
   queries.template load_scattered<BLOCK_Q, THREADS>(block.q, block.first_row, rows.count(), HEAD_DIM,
-                                                    [&](int row) { return rows.place(row); });
+                                                    [&](int row) { return rows.from(row); });
   if (walk.begin < walk.end) load(0, walk.begin);
   wait_for_copies();
   __syncthreads();

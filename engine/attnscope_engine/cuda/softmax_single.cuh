@@ -40,7 +40,7 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   const int last_row = min(block.first_row + BLOCK_Q, rows.count()) - 1;
   const Walk walk = walk_of(rows, block.first_row, last_row, block.split, shape.splits);
 
-  queries.load_scattered<BLOCK_Q, THREADS>(block.q, block.first_row, rows.count(), HEAD_DIM, [&](int row) { return rows.place(row); });
+  queries.load_scattered<BLOCK_Q, THREADS>(block.q, block.first_row, rows.count(), HEAD_DIM, [&](int row) { return rows.from(row); });
   if (walk.begin < walk.end) keys.load<BLOCK_K, THREADS>(block.k, walk.first_key(walk.begin), shape.keys, HEAD_DIM, HEAD_DIM);
   wait_for_copies();
   __syncthreads();

@@ -34,6 +34,7 @@ struct alignas(16) float4 { float x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 struct alignas(8) uint2 { u32 x, y; };
 inline uint2 make_uint2(u32 x, u32 y) { return {x, y}; }
+struct uint4 { u32 x, y, z, w; };
 #define __shared__ static  // blocks run one after the other
 inline u32 __float_as_uint(float x) { u32 bits; memcpy(&bits, &x, 4); return bits; }
 inline float __uint_as_float(u32 bits) { float x; memcpy(&x, &bits, 4); return x; }
