@@ -50,6 +50,7 @@ def resolve(settings: Settings) -> Settings:
         workload=_workload(msgspec.structs.asdict(settings.workload)),
         checked=names,
         opened=settings.opened if settings.opened in catalogue.variants() else "",
+        groups=tuple(dict.fromkeys(settings.groups)),
         params=_params(settings.params),
         source=_source(settings.source),
         layer=min(max(settings.layer, -1), 1000),

@@ -121,7 +121,7 @@ class RealField(_Field):
 
     def index(self, value: float) -> int:
         """How many steps above `low` the grid's value nearest to `value` lies."""
-        return min(max(round((value - self.low) / self.step), 0), self.steps)
+        return round((min(max(value, self.low), self.high) - self.low) / self.step)
 
     @property
     def allowed(self) -> str:
@@ -234,4 +234,6 @@ def shown(value: ParamValue) -> str:
 
 
 def _is_number(value: ParamValue) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool | str):
+        return False
+    return isinstance(value, int) or math.isfinite(value)  # a whole number may be too long for a float

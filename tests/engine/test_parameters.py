@@ -93,7 +93,7 @@ def test_that_the_nearest_value_is_allowed_and_an_allowed_one_is_its_own_nearest
 def test_that_numbers_are_clamped_and_put_on_the_grid_while_words_are_not_guessed() -> None:
     whole, grid, switch, word = fields_of(EveryKind)
     assert (whole.nearest(1e9), whole.nearest(17.4), whole.nearest(True), whole.nearest(math.inf)) == (256, 17, None, None)
-    assert (grid.nearest(0), grid.nearest(0.7349), grid.nearest(7)) == (0.5, 0.73, 1.0)
+    assert (grid.nearest(0), grid.nearest(0.7349), grid.nearest(10**400)) == (0.5, 0.73, 1.0)
     assert (switch.nearest(1), word.nearest("reluu")) == (None, None)
 
 

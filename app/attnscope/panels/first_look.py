@@ -113,7 +113,7 @@ class FirstLook(QWidget):
 
     def _link_words(self) -> tuple[str, str]:
         scene = self._feed.scene
-        exact = next((panel for panel in scene.rows if panel.variant != "chunked" and panel.row), None)
+        exact = next((panel for panel in scene.rows if panel.variant != "chunked" and panel.row and not panel.signed), None)
         first = "A real head of a small language model, on one sentence."
         found = exact.weight(scene.cell[1]) if exact and scene.cell else None
         if scene.cell and scene.tokens and found is not None and found == found:
