@@ -21,7 +21,10 @@ MOST_SPILLED = 32
 MOST_SPILLED_WIDEST = 96
 """The same of 256 elements on 7.5, where a product takes operands in halves."""
 
-TILED = ("chunked", "dilated", "document", "global_tokens", "prefix", "sliding_window", "softmax_tiled")
+MOST_SPILLED_OF_A_TABLE = 48
+"""The same where both bounds of a row are read from a table."""
+
+TILED = ("block_sparse", "chunked", "dilated", "document", "global_tokens", "prefix", "sliding_window", "softmax_tiled")
 """Built on `softmax_tiles.cuh`."""
 
 SHARED_KIB = {"sm_75": 64, "sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_90a": 227, "sm_100": 227, "sm_120": 99}
@@ -82,7 +85,8 @@ def test_that_each_kernel_compiles_without_warning_or_spill(case: Case) -> None:
     cubin, log = future(case).result()
     assert cubin.startswith(b"\x7fELF")
     assert "warning" not in log, log
-    most = MOST_SPILLED_WIDEST if case[:2] == ("softmax_tiled", "sm_75") and case[3] == 256 else MOST_SPILLED
+    most = MOST_SPILLED_OF_A_TABLE if case[0] == "dilated" else MOST_SPILLED
+    most = MOST_SPILLED_WIDEST if case[:2] == ("softmax_tiled", "sm_75") and case[3] == 256 else most
     assert all(int(spilled) <= most for spilled in re.findall(r"(\d+) bytes spill", log)), log
 
 

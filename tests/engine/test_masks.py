@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from attnscope_engine import catalogue, draws
 from attnscope_engine.protocol import Choice, Workload
-from attnscope_engine.variants import dilated, document
+from attnscope_engine.variants import block_sparse, dilated, document
 
 LENGTHS = (1, 2, 63, 64, 65, 127, 200, 333)
 
@@ -130,3 +130,64 @@ def test_that_remainders_hold_each_query_once_and_the_keys_that_it_may_see(n: in
             assert [key for key in range(m) if (row + m - n - key) % dilation == 0] == list(range(m)[keys])
             rows.append(row)
     assert sorted(rows) == list(range(n))
+
+
+def seen_blocks(values: dict[str, int], end: int, causal: bool) -> np.ndarray:
+    """Which blocks see which, read off the tokens of `end` whole blocks."""
+    found = seen("block_sparse", values, 128 * end, causal).reshape(end, 128, end, 128)
+    any_pair = found.any((1, 3))
+    inside = np.tri(128, dtype=bool)
+    for i, j in zip(*np.nonzero(any_pair), strict=True):
+        assert np.array_equal(found[i, :, j], inside) if causal and i == j else found[i, :, j].all()
+    return any_pair
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("window", "tokens", "drawn"), [(1, 0, 0), (1, 1, 2), (2, 3, 3), (64, 0, 1), (1, 0, 64), (1, 16, 5)])
+def test_that_blocks_see_their_window_the_first_blocks_and_as_many_drawn_ones(
+    window: int, tokens: int, drawn: int, causal: bool
+) -> None:
+    end = 9
+    values = {"window_blocks": window, "global_blocks": tokens, "random_blocks": drawn, "seed": 4}
+    found = seen_blocks(values, end, causal)
+    for i in range(end):
+        own = [j for j in range(end) if j <= i or not causal]
+        fixed = [j for j in own if j < tokens or abs(i - j) < window or (i < tokens and not causal)]
+        assert found[i, fixed].all()
+        assert found[i].sum() == len(fixed) + min(drawn, len(own) - len(fixed))
+        assert not found[i, [j for j in range(end) if j not in own]].any()
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("n", [1, 127, 128, 129, 700, 1000, 1153])
+@pytest.mark.parametrize(("window", "tokens", "drawn"), [(1, 0, 0), (1, 1, 2), (2, 3, 3), (1, 0, 1), (64, 16, 64), (1, 9, 1)])
+def test_that_pairs_of_listed_blocks_are_counted_exactly(n: int, window: int, tokens: int, drawn: int, causal: bool) -> None:
+    for seed in range(4):
+        values = {"window_blocks": window, "global_blocks": tokens, "random_blocks": drawn, "seed": seed}
+        assert pairs("block_sparse", values, n, causal) == seen("block_sparse", values, n, causal).sum()
+
+
+def test_that_drawn_blocks_spread_over_all_that_is_left_and_differ_by_seed() -> None:
+    """Each of the earlier blocks is drawn about as often as another of its part."""
+    workload = Workload(seq_len=128 * 101, num_heads=1, num_kv_heads=1)
+    often = np.zeros(101, int)
+    for seed in range(400):
+        params = block_sparse.SparseParams(1, 0, 4, seed)
+        (listed,) = block_sparse.blocks_seen(workload, params, np.array([100]))
+        often[listed[listed >= 0]] += 1
+    assert often[100] == 400
+    assert often[:100].sum() == 1600
+    assert often[:100].min() >= 4
+    assert often[:100].max() <= 36
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_that_the_kernels_lists_are_those_that_are_seen(causal: bool) -> None:
+    workload = Workload(seq_len=1000, num_heads=1, num_kv_heads=1, causal=causal)
+    params = block_sparse.SparseParams(1, 1, 2, 7)
+    lists = block_sparse.lists_of(workload, params, 1000).tolist()
+    found = seen("block_sparse", {"window_blocks": 1, "global_blocks": 1, "random_blocks": 2, "seed": 7}, 1000, causal)
+    for block in range(8):
+        listed = lists[lists[block] : lists[block + 1]]
+        assert listed == [j for j in range(8) if found[128 * block, 128 * j] or found[min(128 * block + 127, 999), 128 * j]]
+    assert lists[8] == len(lists)

@@ -86,6 +86,19 @@ def test_that_chunks_are_right() -> None:
     check("chunked", "bf16", random_inputs((1, 1, 1, 200, 200, 64), "bf16", 4), True, {"chunk_size": 48})
 
 
+@pytest.mark.parametrize(("n", "m"), [(700, 700), (150, 600), (300, 280), (3, 500), (5, 517), (2, 128)])
+@pytest.mark.parametrize("causal", [True, False])
+def test_that_listed_blocks_are_right(n: int, m: int, causal: bool) -> None:
+    for values in ({"window_blocks": 1, "random_blocks": 1, "global_blocks": 1}, {"window_blocks": 2, "random_blocks": 0}):
+        check("block_sparse", "bf16", random_inputs((1, 2, 1, n, m, 64), "bf16", 8), causal, values)
+
+
+def test_that_listed_blocks_of_fp32_and_wide_heads_are_right() -> None:
+    values = {"window_blocks": 1, "random_blocks": 1, "global_blocks": 0}
+    check("block_sparse", "fp32", random_inputs((1, 1, 1, 300, 300, 32), "fp32", 8), True, values)
+    check("block_sparse", "fp16", random_inputs((1, 1, 1, 300, 300, 256), "fp16", 8), False, values)
+
+
 @pytest.mark.parametrize(("n", "m"), [(200, 200), (130, 205), (150, 130), (9, 300), (100, 3)])
 @pytest.mark.parametrize("values", [{"window_size": 12, "dilation": 3}, {"window_size": 2, "dilation": 70}])
 @pytest.mark.parametrize("causal", [True, False])

@@ -27,6 +27,12 @@ PARAMS: dict[str, tuple[dict[str, Any], ...]] = {
         {"window_size": 1000, "sinks": 256},
     ),
     "chunked": ({"chunk_size": 1}, {"chunk_size": 8}, {"chunk_size": 64}, {"chunk_size": 5000}),
+    "block_sparse": (
+        {"window_blocks": 1, "global_blocks": 0, "random_blocks": 0},
+        {"window_blocks": 1, "global_blocks": 1, "random_blocks": 2},
+        {"window_blocks": 2, "global_blocks": 0, "random_blocks": 1, "seed": 5},
+        {"window_blocks": 64, "global_blocks": 16, "random_blocks": 64},
+    ),
     "dilated": (
         {"window_size": 1, "dilation": 1},
         {"window_size": 7, "dilation": 3},

@@ -14,6 +14,7 @@ from attnscope_engine.variant import Unsupported
 pytestmark = pytest.mark.gpu
 
 NAMES = (
+    "block_sparse",
     "chunked",
     "dilated",
     "document",
@@ -36,6 +37,12 @@ PARAMS: dict[str, tuple[dict[str, int], ...]] = {
         {"window_size": 4096},
     ),
     "chunked": ({"chunk_size": 1}, {"chunk_size": 48}, {"chunk_size": 64}, {"chunk_size": 300}, {"chunk_size": 65536}),
+    "block_sparse": (
+        {"window_blocks": 1, "global_blocks": 0, "random_blocks": 0},
+        {"window_blocks": 1, "global_blocks": 1, "random_blocks": 2, "seed": 3},
+        {"window_blocks": 2, "global_blocks": 0, "random_blocks": 1},
+        {"window_blocks": 64},
+    ),
     "dilated": (
         {"window_size": 1, "dilation": 3},
         {"window_size": 40, "dilation": 4},

@@ -203,13 +203,14 @@ def attend_in_tiles(
     extra: tuple[Any, ...] = (),
     most_seen: int | None = None,
     apart: int = 0,
+    block_size: int = 0,
 ) -> None:
     """Launches a kernel built on `softmax_tiles.cuh`, or on `softmax_hopper.cuh` where that runs.
 
     `extra` are the kernel's own parameters after the shape: ints, and arrays of the device.
 
     `most_seen`: keys that a query sees at most, all of them unless said. `apart`: rows of a `MAPPED` kernel in blocks of
-    their own, behind those of all queries.
+    their own, behind those of all queries. `block_size`: of a `LISTED` kernel, 128.
 
     Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32; and when N ≤ 16 and
     M is long, so that few blocks would share the card, `splits`·B·H·N·(D + 1) fp32: what each split of the keys found, which a
@@ -222,7 +223,7 @@ def attend_in_tiles(
     decode = queries <= MOST_DECODE_QUERIES and not apart
     tiles = softmax_tiling(title, head_dim, workload.dtype, device.shared_bytes, queries * group if decode else 0)
     if not (decode or device.portable) and hopper.fits(device.capability, workload.dtype, queries, batch * heads):
-        hopper.attend(device, stem, tensors, workload, extra, keys if most_seen is None else most_seen, apart)
+        hopper.attend(device, stem, tensors, workload, extra, keys if most_seen is None else most_seen, apart, block_size)
         return
     defines = tiles.defines(workload.causal)
     row_blocks = blocks(queries * group if decode else queries, tiles.block_q) + blocks(apart, tiles.block_q)

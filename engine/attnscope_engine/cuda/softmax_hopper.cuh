@@ -9,7 +9,7 @@
 // thread passes MOST are they taken again against the new maximum and everything before rescaled. The reference cancels in
 // out = Σ w·v / Σ w and in LSE = reference + log Σ w, so the result is exact for any input.
 // `Visible` says which keys a query sees, as in `softmax_tiles.cuh`. Where it says `MAPPED`, the 64 rows of a warpgroup are queries that
-// lie side by side.
+// lie side by side. Where it says `LISTED`, tiles are counted by their place in its list.
 // Constants: DTYPE (16-bit), WIDTH (head_dim rounded up to a multiple of 32), BLOCK_K, WARPGROUPS, STAGES, TAKE_TURNS, LONGEST_FIRST.
 #include "wgmma.cuh"
 
@@ -71,7 +71,15 @@ template <class Visible>
 __device__ constexpr bool is_mapped(long) {
   return false;
 }
-// Rows of a head, the query that a row is, and the one whose results it holds (negative: nobody's).
+template <class Visible>
+__device__ constexpr auto is_listed(int) -> decltype(Visible::LISTED) {
+  return Visible::LISTED;
+}
+template <class Visible>
+__device__ constexpr bool is_listed(long) {
+  return false;
+}
+// Rows of a head, and the query that a row is.
 template <class Visible>
 __device__ __forceinline__ int rows_of_a_head(const Call& call, const Visible& visible) {
   if constexpr (is_mapped<Visible>(0)) return visible.rows();
@@ -82,10 +90,12 @@ __device__ __forceinline__ int row_from(const Visible& visible, int row) {
   if constexpr (is_mapped<Visible>(0)) return visible.from(row);
   else return row;
 }
+
+// Which tile of keys is meant by `tile`: its number, or its place in the list.
 template <class Visible>
-__device__ __forceinline__ int row_to(const Visible& visible, int row) {
-  if constexpr (is_mapped<Visible>(0)) return row < 0 ? row : visible.to(row);
-  else return row;
+__device__ __forceinline__ int tile_at(const Visible& visible, int tile) {
+  if constexpr (is_listed<Visible>(0)) return visible.tile(tile);
+  else return tile;
 }
 
 __device__ __forceinline__ int tiles_below(int key) { return (key + BLOCK_K - 1) / BLOCK_K; }
@@ -104,7 +114,15 @@ __device__ __forceinline__ Work work_of(const Call& call, const Visible& visible
   work.head = first_head + inside - place * heads;
   // Blocks are counted from the last row back, so that it is the first, which sees the least, that may be short: it then begins at
   // a row below zero.
-  work.first_row = rows_of_a_head(call, visible) - (LONGEST_FIRST ? place + 1 : blocks - place) * BLOCK_Q;
+  // In a list that is not causal, the longest rows are those of the first block.
+  constexpr bool last_first = LONGEST_FIRST && (CAUSAL || !is_listed<Visible>(0));
+  work.first_row = rows_of_a_head(call, visible) - (last_first ? place + 1 : blocks - place) * BLOCK_Q;
+  if constexpr (is_listed<Visible>(0)) {
+    work.end = visible.list_end(work.first_row);
+    work.first = visible.list_begin(work.first_row);
+    work.sink_tiles = 0;
+    return work;
+  }
   work.end = tiles_below(visible.high(work.first_row + BLOCK_Q - 1));
   work.first = min(visible.low(max(work.first_row, 0)) / BLOCK_K, work.end);
   work.sink_tiles = visible.sinks ? min(tiles_below(visible.sinks), work.first) : 0;
@@ -153,9 +171,10 @@ __device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_numbe
     if (count == 0) bring_queries(work);
 #pragma unroll 1
     for (int i = 0; i < count; ++i) {
-      bring(k, KEYS_AT, KEYS_FULL, KEYS_FREE, tile, key_head);
+      const int key_tile = tile_at(visible, tile);
+      bring(k, KEYS_AT, KEYS_FULL, KEYS_FREE, key_tile, key_head);
       if (i == 0) bring_queries(work);
-      bring(v, VALUES_AT, VALUES_FULL, VALUES_FREE, tile, key_head);
+      bring(v, VALUES_AT, VALUES_FULL, VALUES_FREE, key_tile, key_head);
       tile = work.after(tile);
       ++tiles;
     }
@@ -287,9 +306,13 @@ __device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS],
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
     const float factor = sum == 0.f ? 0.f : reciprocal(sum);
-    const int query = row_to(visible, row + 8 * half);
-    const i64 place = (i64)head * call.queries + query;
-    const bool inside = query >= 0;
+    i64 place = (i64)head * call.queries + row + 8 * half;
+    bool inside = row + 8 * half >= 0;
+    if constexpr (is_mapped<Visible>(0)) {
+      const int query = inside ? visible.to(row + 8 * half) : -1;
+      place = (i64)head * call.queries + query;
+      inside = query >= 0;
+    }
 #pragma unroll
     for (int group = 0; group < WIDTH / 32; ++group) {
       u32 packed[4];
@@ -379,8 +402,10 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
       work = work_of(call, visible, number);
       row = work.first_row + ROWS * group;
       const int last = row + ROWS - 1, all_tiles = work.tiles();
-      before = uniform(last >= 0 ? work.end - tiles_below(visible.high(last)) : all_tiles);
-      behind = uniform(visible.sinks || last < 0 ? 0 : min(visible.low(max(row, 0)) / BLOCK_K, work.end) - work.first);
+      if constexpr (!is_listed<Visible>(0)) {
+        before = uniform(last >= 0 ? work.end - tiles_below(visible.high(last)) : all_tiles);
+        behind = uniform(visible.sinks || last < 0 ? 0 : min(visible.low(max(row, 0)) / BLOCK_K, work.end) - work.first);
+      }
       left = all_tiles - before - behind;
       if (left <= 0) {
         before = all_tiles;
@@ -402,7 +427,7 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
       int tile = work.end - 1 - before;
       if (visible.sinks && tile < work.first) tile += work.sink_tiles - work.first;  // only sinks are seen
       const auto mask = [&] {
-        const int first_key = tile * BLOCK_K;
+        const int first_key = tile_at(visible, tile) * BLOCK_K;
         const bool early = first_key < visible.low(row + ROWS - 1) && first_key + BLOCK_K > visible.sinks;
         const bool late = first_key + BLOCK_K > visible.high(max(row, 0));
         if (early || late) mask_scores(scores, first_key, row + row_of_thread, visible, early, late);
@@ -451,7 +476,8 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
         free(KEYS_FREE, tiles);
         if (left == 1) free_queries();
         ++tiles;
-        mask();
+        if constexpr (!is_listed<Visible>(0)) mask();
+        else if (BLOCK_K < Visible::BLOCK) mask();  // else only the first tile of a list is seen in part
         add = 1;
         if (alarm < 2 && absorb_quickly(weights, scores, rows, call.scale_log2)) {
           alarm = 0;

@@ -241,7 +241,7 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   const Place block(tensors, shape);
   const Rows<Visible> rows = {visible, shape.queries, shape.heads_per_key_head};
   const int last_row = min(block.first_row + BLOCK_Q, rows.count()) - 1;
-  const Walk walk = walk_of(rows, block.first_row, last_row, block.split, shape.splits);
+  const auto walk = walk_of(rows, block.first_row, last_row, block.split, shape.splits);
   const auto load = [&](int buffer, int tile) {
     const int key0 = walk.first_key(tile);
     Keys{memory + buffer}.template load<BLOCK_K, THREADS>(block.k, key0, shape.keys, HEAD_DIM, HEAD_DIM);

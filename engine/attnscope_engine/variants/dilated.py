@@ -6,6 +6,7 @@ each other only, so they are put side by side, where what a query sees is a plai
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -21,6 +22,9 @@ from attnscope_engine.variant import Params, Tick, Variant, param
 
 MOVED_ROWS = 64
 """Rows that a block of threads moves, as in `dilated.cu`."""
+
+MARGIN = 256
+"""Rows past the last that the kernel may ask for, as there."""
 
 
 class DilatedParams(Params, frozen=True):
@@ -47,7 +51,9 @@ def cost(workload: Workload, params: DilatedParams, on: DeviceKind) -> Cost:
         return Cost((attention,), (tensor_term(w), workspace(w, params)))
     moved = w.batch * (w.num_heads + 2 * w.num_kv_heads) * w.seq_len * w.head_dim * w.item_bytes
     steps = (Step("reorder", 0, 0, 2 * moved, launches=3), attention)
-    return Cost(steps, (tensor_term(w), Term("q k v reordered", f"B·(H+2·G)·n·D·{w.item_bytes}", moved, "n"), lse_term(w)))
+    reordered = Term("q k v reordered", f"B·(H+2·G)·n·D·{w.item_bytes}", moved, "n")
+    order = Term("order", f"12·n + {8 * MARGIN}", 12 * w.seq_len + 8 * MARGIN, "n")
+    return Cost(steps, (tensor_term(w), reordered, lse_term(w), order))
 
 
 def pairs_of_head(workload: Workload, params: DilatedParams) -> int:
@@ -88,7 +94,7 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: DilatedParams, x
     for queries, keys in remainders(q.shape[2], k.shape[2], params.dilation):
         rows, seen, values, into = q[:, :, queries], k[:, :, keys], v[:, :, keys], out[:, :, queries]
         n, m = rows.shape[2], seen.shape[2]
-        attend(rows, seen, values, strips((_band(workload.causal, params, m),), m - n, m, allowed), xp, tick, into)
+        attend(rows, seen, values, strips((_band(workload.causal, params, m),), m - n, m, allowed), xp, tick, into=into)
     return out
 
 
@@ -100,24 +106,51 @@ def remainders(queries: int, keys: int, dilation: int) -> Iterator[tuple[slice, 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: DilatedParams) -> None:
     """Puts tokens of equal remainder side by side, then one kernel, which stores its rows where they came from."""
-    n, m, dilation = q.shape[2], k.shape[2], params.dilation
-    shift = (m - n) % dilation
+    n, m = q.shape[2], k.shape[2]
     cuda.tiling("Dilated", q.shape[3], workload.dtype)  # refuses before anything is moved
-    ordered = [_reordered(device, x, dilation, first, workload) for x, first in ((q, 0), (k, shift), (v, shift))]
-    extra = (params.window_size, dilation, *divmod(n, dilation), *divmod(m, dilation), shift)
+    order = device.constant(order_of(n, 0, params.dilation))
+    key_order = order if n == m else device.constant(order_of(m, (m - n) % params.dilation, params.dilation))
+    bounds = device.constant(bounds_of(params, n, m, workload.causal))
+    ordered = [_reordered(device, x, rows, workload) for x, rows in ((q, order), (k, key_order), (v, key_order))]
     most_seen = (1 if workload.causal else 2) * params.window_size
-    cuda.attend_in_tiles(device, "dilated", "Dilated", (*ordered, out), workload, extra, most_seen)
+    cuda.attend_in_tiles(device, "dilated", "Dilated", (*ordered, out), workload, (bounds, order), most_seen)
 
 
-def _reordered(device: Any, x: Any, dilation: int, shift: int, workload: Workload) -> Any:
-    """X `(B, H, N, D)` with its rows sorted by `(row − shift) % dilation`."""
+def _reordered(device: Any, x: Any, order: Any, workload: Workload) -> Any:
+    """X `(B, H, N, D)` with its rows in another order `(N,)`."""
     batch, heads, rows, head_dim = x.shape
     ordered = device.empty(x.shape, cuda.STORED[workload.dtype])
     parts = head_dim * ITEM_BYTES[workload.dtype] // 16
     kernel = device.kernel("dilated", "reorder", {"REORDER": 1})
-    numbers = [np.int32(number) for number in (rows, parts, dilation, shift)]
-    kernel((cuda.blocks(rows, MOVED_ROWS), heads, batch), 256, (x, ordered, *numbers))
+    kernel((cuda.blocks(rows, MOVED_ROWS), heads, batch), 256, (x, ordered, order, np.int32(rows), np.int32(parts)))
     return ordered
+
+
+@functools.lru_cache(maxsize=4)
+def order_of(rows: int, shift: int, dilation: int) -> NDArray[np.int32]:
+    """The rows sorted by `(row − shift) % dilation`, and among equals as they were."""
+    found = np.argsort((np.arange(rows) - shift) % dilation, kind="stable").astype(np.int32)
+    found.flags.writeable = False
+    return found
+
+
+@functools.lru_cache(maxsize=4)
+def bounds_of(params: DilatedParams, queries: int, keys: int, causal: bool) -> NDArray[np.int32]:
+    """`(queries + MARGIN, 2)`: of each query in its new order the first key, and the first behind the last, that it sees.
+
+    Keys are in an order to match: their remainders follow one another as those of the queries that see them do.
+    """
+    dilation, window = params.dilation, params.window_size
+    remainder = order_of(queries, 0, dilation) % dilation
+    key_counts = np.bincount((np.arange(keys) - (keys - queries)) % dilation, minlength=dilation)
+    key_ends = np.cumsum(key_counts)
+    query_ends = np.cumsum(np.bincount(remainder, minlength=dilation))
+    first, end = (key_ends - key_counts)[remainder], key_ends[remainder]
+    own = np.arange(queries) + end - query_ends[remainder]  # the last query of a remainder stands at its last key
+    low, high = np.clip(own + 1 - window, first, end), np.clip(own + (1 if causal else window), first, end)
+    found = np.pad(np.stack([low, high], axis=1), ((0, MARGIN), (0, 0)), mode="edge").astype(np.int32)
+    found.flags.writeable = False
+    return found
 
 
 def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: DilatedParams, rows: NDArray[Any]) -> NDArray[Any]:
