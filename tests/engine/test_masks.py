@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from attnscope_engine import catalogue, draws
-from attnscope_engine.protocol import Choice, Workload
+from attnscope_engine.protocol import Choice, ParamValue, Workload
 from attnscope_engine.variants import block_sparse, dilated, document
 
 LENGTHS = (1, 2, 63, 64, 65, 127, 200, 333)
 
 
-def seen(name: str, values: dict[str, int], n: int, causal: bool, m: int | None = None) -> np.ndarray:
+def seen(name: str, values: dict[str, ParamValue], n: int, causal: bool, m: int | None = None) -> np.ndarray:
     """What the variant sees of `m` keys, one row a query; the last query stands at the last key."""
     keys = m or n
     workload = Workload(seq_len=max(n, keys), num_heads=1, num_kv_heads=1, causal=causal)
@@ -19,7 +19,7 @@ def seen(name: str, values: dict[str, int], n: int, causal: bool, m: int | None 
     return variant.visible(workload, variant.parse(values), np.arange(n) + keys - n, np.arange(keys))
 
 
-def pairs(name: str, values: dict[str, int], n: int, causal: bool) -> int:
+def pairs(name: str, values: dict[str, ParamValue], n: int, causal: bool) -> int:
     """Pairs of one head that the cost counts."""
     workload = Workload(seq_len=n, num_heads=1, num_kv_heads=1, head_dim=8, causal=causal)
     return catalogue.cost_of(Choice(name, values), workload, "cuda").flops // (4 * 8)
@@ -51,7 +51,7 @@ def documents(params: document.DocumentParams, n: int) -> list[int]:
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("values", [{"mean_size": 16}, {"mean_size": 50, "seed": 9}, {"mean_size": 4000}])
 @pytest.mark.parametrize("n", LENGTHS)
-def test_that_documents_see_themselves_only(n: int, values: dict[str, int], causal: bool) -> None:
+def test_that_documents_see_themselves_only(n: int, values: dict[str, ParamValue], causal: bool) -> None:
     found, of = seen("document", values, n, causal), documents(document.DocumentParams(**values), n)
     expected = [[of[i] == of[j] and (j <= i or not causal) for j in range(n)] for i in range(n)]
     assert np.array_equal(found, expected)
@@ -132,7 +132,7 @@ def test_that_remainders_hold_each_query_once_and_the_keys_that_it_may_see(n: in
     assert sorted(rows) == list(range(n))
 
 
-def seen_blocks(values: dict[str, int], end: int, causal: bool) -> np.ndarray:
+def seen_blocks(values: dict[str, ParamValue], end: int, causal: bool) -> np.ndarray:
     """Which blocks see which, read off the tokens of `end` whole blocks."""
     found = seen("block_sparse", values, 128 * end, causal).reshape(end, 128, end, 128)
     any_pair = found.any((1, 3))

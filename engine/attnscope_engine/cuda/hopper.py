@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -116,7 +116,7 @@ def plan_of_blocks(head_dim: int, block_size: int) -> Plan:
 
 
 def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
-    """Heads that are worked on in turn, out of `heads`: causal ones, as many as keep their keys and values in the cache.
+    """Heads that are worked on in turn, out of `heads`: causal (or uneven) ones, as many as keep their keys in the cache.
 
     The longest blocks of queries of all of them then come first; a call that is not causal reads each head's keys while they are
     warm instead.
@@ -147,11 +147,14 @@ def attend(
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
     cut = plan_of_blocks(head_dim, block_size) if block_size else plan(head_dim, queries, keys, reach, workload.causal)
+    if apart:  # what lies behind all queries is long: it is handed out first
+        cut = replace(cut, longest_first=True)
     lse = device.empty((batch, heads, queries), "float32")
     kernel = device.kernel(stem, f"{stem}_on_hopper", cut.defines(workload.dtype, workload.causal))
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]
     group = heads // kv_heads
-    together = heads_together(workload.causal, batch * heads, 4 * keys * head_dim // group)
+    spread = min(keys, reach) if apart else keys  # the longest blocks of as many heads as can be come first
+    together = heads_together(workload.causal or apart > 0, batch * heads, 4 * spread * head_dim // group)
     shape = [np.int32(size) for size in (queries, keys, head_dim, batch * heads, group, together)]
     scale = np.float32(cuda.LOG2_E * head_dim**-0.5)
     row_blocks = cuda.blocks(queries, cut.block_q) + cuda.blocks(apart, cut.block_q)

@@ -79,25 +79,11 @@ template <class Visible>
 __device__ constexpr bool is_listed(long) {
   return false;
 }
-// Rows of a head, and the query that a row is.
 template <class Visible>
 __device__ __forceinline__ int rows_of_a_head(const Call& call, const Visible& visible) {
   if constexpr (is_mapped<Visible>(0)) return visible.rows();
   else return call.queries;
 }
-template <class Visible>
-__device__ __forceinline__ int row_from(const Visible& visible, int row) {
-  if constexpr (is_mapped<Visible>(0)) return visible.from(row);
-  else return row;
-}
-
-// Which tile of keys is meant by `tile`: its number, or its place in the list.
-template <class Visible>
-__device__ __forceinline__ int tile_at(const Visible& visible, int tile) {
-  if constexpr (is_listed<Visible>(0)) return visible.tile(tile);
-  else return tile;
-}
-
 __device__ __forceinline__ int tiles_below(int key) { return (key + BLOCK_K - 1) / BLOCK_K; }
 template <class Visible>
 __device__ __forceinline__ int blocks_of_a_head(const Call& call, const Visible& visible) {
@@ -114,10 +100,14 @@ __device__ __forceinline__ Work work_of(const Call& call, const Visible& visible
   work.head = first_head + inside - place * heads;
   // Blocks are counted from the last row back, so that it is the first, which sees the least, that may be short: it then begins at
   // a row below zero.
-  // In a list that is not causal, the longest rows are those of the first block.
-  constexpr bool last_first = LONGEST_FIRST && (CAUSAL || !is_listed<Visible>(0));
-  work.first_row = rows_of_a_head(call, visible) - (last_first ? place + 1 : blocks - place) * BLOCK_Q;
+  work.first_row = rows_of_a_head(call, visible) - (LONGEST_FIRST ? place + 1 : blocks - place) * BLOCK_Q;
   if constexpr (is_listed<Visible>(0)) {
+    if (!CAUSAL) {  // lists that are long whatever the row, those of the first `dense` blocks of all heads, come first
+      const int dense = min(visible.dense, blocks), others = number - dense * call.heads, per_head = others < 0 ? dense : blocks - dense;
+      const int rest = others < 0 ? number : others;
+      work.head = rest / per_head;
+      work.first_row = (rest % per_head + (others < 0 ? 0 : dense)) * BLOCK_Q;
+    }
     work.end = visible.list_end(work.first_row);
     work.first = visible.list_begin(work.first_row);
     work.sink_tiles = 0;
@@ -157,8 +147,12 @@ __device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_numbe
       barrier_expect(memory + QUERIES_FULL + 8 * group, QUERY_BYTES);
 #pragma unroll
       for (int panel = 0; panel < PANELS; ++panel)
-        copy_box(memory + group * QUERY_BYTES + panel * QUERY_PANEL, q, memory + QUERIES_FULL + 8 * group, 64 * panel,
-                 row_from(visible, work.first_row + ROWS * group), work.head);
+        if constexpr (is_mapped<Visible>(0))
+          copy_box(memory + group * QUERY_BYTES + panel * QUERY_PANEL, q, memory + QUERIES_FULL + 8 * group, 64 * panel,
+                   visible.from(work.first_row + ROWS * group), work.head);
+        else
+          copy_box(memory + group * QUERY_BYTES + panel * QUERY_PANEL, q, memory + QUERIES_FULL + 8 * group, 64 * panel,
+                   work.first_row + ROWS * group, work.head);
     }
   };
 
@@ -171,7 +165,8 @@ __device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_numbe
     if (count == 0) bring_queries(work);
 #pragma unroll 1
     for (int i = 0; i < count; ++i) {
-      const int key_tile = tile_at(visible, tile);
+      int key_tile = tile;
+      if constexpr (is_listed<Visible>(0)) key_tile = visible.tile(tile);
       bring(k, KEYS_AT, KEYS_FULL, KEYS_FREE, key_tile, key_head);
       if (i == 0) bring_queries(work);
       bring(v, VALUES_AT, VALUES_FULL, VALUES_FREE, key_tile, key_head);
@@ -427,7 +422,8 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
       int tile = work.end - 1 - before;
       if (visible.sinks && tile < work.first) tile += work.sink_tiles - work.first;  // only sinks are seen
       const auto mask = [&] {
-        const int first_key = tile_at(visible, tile) * BLOCK_K;
+        int first_key = tile * BLOCK_K;
+        if constexpr (is_listed<Visible>(0)) first_key = visible.tile(tile) * BLOCK_K;
         const bool early = first_key < visible.low(row + ROWS - 1) && first_key + BLOCK_K > visible.sinks;
         const bool late = first_key + BLOCK_K > visible.high(max(row, 0));
         if (early || late) mask_scores(scores, first_key, row + row_of_thread, visible, early, late);

@@ -200,7 +200,7 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     n, m = q.shape[2], k.shape[2]
     lists = device.constant(lists_of(workload, params, m))
     front = (m - n) % BLOCK  # rows before the first query, so that blocks of rows are blocks of positions
-    extra = (lists, -(-m // BLOCK), front)
+    extra = (lists, -(-m // BLOCK), front, params.global_blocks)
     cuda.attend_in_tiles(device, "block_sparse", "Block-sparse", (q, k, v, out), workload, extra, apart=front, block_size=BLOCK)
 
 

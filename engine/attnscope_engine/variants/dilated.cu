@@ -30,14 +30,14 @@ extern "C" __global__ void __launch_bounds__(256) reorder(const uint4* __restric
 // for MARGIN rows more than there are: rows past the last are asked for too, in the last block. `order`: which query a row is.
 struct Visible {
   int queries;
-  const volatile int *bounds, *order;  // volatile: read where they are needed, and not kept in registers
+  const int *bounds, *order;
   static constexpr int sinks = 0, MARGIN = 256;
   static constexpr bool MAPPED = true;
-  __device__ __forceinline__ int low(int row) const { return bounds[2 * max(row, 0)]; }
-  __device__ __forceinline__ int high(int row) const { return bounds[2 * max(row, 0) + 1]; }
+  __device__ __forceinline__ int low(int row) const { return load_index(bounds + 2 * max(row, 0)); }
+  __device__ __forceinline__ int high(int row) const { return load_index(bounds + 2 * max(row, 0) + 1); }
   __device__ __forceinline__ int rows() const { return queries; }
   __device__ __forceinline__ int from(int row) const { return row; }
-  __device__ __forceinline__ int to(int row) const { return order[row]; }
+  __device__ __forceinline__ int to(int row) const { return load_index(order + row); }
 };
 static_assert(BLOCK_Q <= Visible::MARGIN, "a block of rows may begin at the last");
 

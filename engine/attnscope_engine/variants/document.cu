@@ -16,12 +16,12 @@
 // than the keys: rows past the last are asked for too, in the last block of queries.
 struct Visible {
   int offset, keys;
-  const volatile int* bounds;  // volatile: read where it is needed, and not kept in registers
+  const int* bounds;
   static constexpr int sinks = 0, MARGIN = 256;
-  __device__ __forceinline__ int low(int row) const { return bounds[max(row + offset, 0)]; }
+  __device__ __forceinline__ int low(int row) const { return load_index(bounds + max(row + offset, 0)); }
   __device__ __forceinline__ int high(int row) const {
     if (CAUSAL) return max(0, min(row + offset + 1, keys));
-    return row + offset < 0 ? 0 : bounds[keys + MARGIN + row + offset];
+    return row + offset < 0 ? 0 : load_index(bounds + keys + MARGIN + row + offset);
   }
 };
 static_assert(BLOCK_Q <= Visible::MARGIN, "a block of queries may begin at the last");

@@ -32,6 +32,7 @@ using std::min;
 
 struct uint4 { u32 x, y, z, w; };
 inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
+inline int load_index(const int* from) { return *from; }
 struct Index { unsigned x, y, z; };
 
 inline float float_of(u32 bits) { float f; memcpy(&f, &bits, 4); return f; }

@@ -39,6 +39,7 @@ struct uint4 { u32 x, y, z, w; };
 inline u32 __float_as_uint(float x) { u32 bits; memcpy(&bits, &x, 4); return bits; }
 inline float __uint_as_float(u32 bits) { float x; memcpy(&x, &bits, 4); return x; }
 inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
+inline int load_index(const int* from) { return *from; }
 #define NEG_INF __uint_as_float(0xff800000u)
 
 // ---- fibers
