@@ -59,6 +59,7 @@ def attention_map(
     rows: Sequence[int] | NDArray[np.integer[Any]] | None = None,
     head: int = 0,
     num_heads: int = 1,
+    num_kv_heads: int | None = None,
     **params: ParamValue,
 ) -> NDArray[np.float64]:
     """The map A of one head, for which out = A v, exactly.
@@ -69,8 +70,9 @@ def attention_map(
         variant: a name of `variants()`.
         causal: as in `attention`.
         rows: the queries asked for; None for all. A few rows of a long sequence cost a few rows.
-        head: index of the query head, for variants whose heads differ.
-        num_heads: how many query heads there are.
+        head: which query head this is, for variants whose heads differ by more than their q and k.
+        num_heads: of how many.
+        num_kv_heads: key heads that these share; None: each has its own.
         params: the variant's parameters.
 
     Returns:
@@ -85,7 +87,8 @@ def attention_map(
             raise ValueError(f"{name} must be (tokens, D) of one head, was {array.shape}")
     if not 0 <= head < num_heads:
         raise ValueError(f"head must be 0 to {num_heads - 1}, was {head}")
-    workload = _workload((1, num_heads, *queries.shape), (1, num_heads, *keys.shape), (1, num_heads, *keys.shape), causal=causal)
+    shared = (1, num_heads if num_kv_heads is None else num_kv_heads, *keys.shape)
+    workload = _workload((1, num_heads, *queries.shape), shared, shared, causal=causal)
     chosen = np.arange(len(queries)) if rows is None else np.asarray(rows, dtype=np.int64)
     if chosen.size and (chosen.min() < 0 or chosen.max() >= len(queries)):
         raise ValueError(f"rows must be 0 to {len(queries) - 1}, were {chosen.min()} to {chosen.max()}")

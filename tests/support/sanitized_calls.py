@@ -20,7 +20,8 @@ PLANTED = {
     "memcheck": "values[threadIdx.x + 64] = 1.f;",
     "initcheck": "values[threadIdx.x] += 1.f;",
     "racecheck": "__shared__ float x[64]; x[threadIdx.x] = 1.f; values[threadIdx.x] = x[63 - threadIdx.x];",
-    "synccheck": "if (threadIdx.x < 40) { __syncthreads(); values[threadIdx.x] = 1.f; }",
+    "synccheck": """__shared__ unsigned long long barrier;
+asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"((unsigned)__cvta_generic_to_shared(&barrier)) : "memory");""",
 }
 """By tool: the body of a kernel of 64 threads on 64 floats that nothing has written."""
 

@@ -240,8 +240,8 @@ def visible(workload: Workload, params: SparseParams, rows: NDArray[Any], column
 
 
 def summary(params: SparseParams) -> str:
-    """Such as "window 2 · global 1 · random 3"."""
-    return f"window {params.window_blocks} · global {params.global_blocks} · random {params.random_blocks}"
+    """Such as "window 2 · global 1 · random 3 · seed 0"."""
+    return f"window {params.window_blocks} · global {params.global_blocks} · random {params.random_blocks} · seed {params.seed}"
 
 
 VARIANT = Variant(
