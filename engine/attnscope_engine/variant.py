@@ -12,7 +12,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
-import numpy as np
 
 from attnscope_engine.cost import Cost
 from attnscope_engine.parameters import ParamField, Params, RealField, fields_of, flag, one_of, param, real, what_is_wrong
@@ -155,6 +154,8 @@ class Variant:
         self, q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Weights `(len(rows), M)` float64 and which pairs are seen, bool, of query head `head`; q `(N, D)`, k `(M, D)`."""
+        import numpy as np  # here: the engine greets before it imports numpy
+
         weights = self.weights(q, k, workload, params, rows, head)
         seen = self.visible(workload, params, rows + len(k) - len(q), np.arange(len(k)))
         return weights, (seen & (weights != 0) if self.picks else seen)
