@@ -219,7 +219,9 @@ def lists_of(workload: Workload, params: SparseParams, kv_len: int) -> NDArray[n
     return found
 
 
-def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: SparseParams, rows: NDArray[Any]) -> NDArray[Any]:
+def weights(
+    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: SparseParams, rows: NDArray[Any], head: int
+) -> NDArray[Any]:
     """Softmax of the rows' scores over what is seen."""
     seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
     return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)

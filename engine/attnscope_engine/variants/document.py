@@ -148,7 +148,9 @@ def bounds_of(params: DocumentParams, kv_len: int, causal: bool) -> NDArray[np.i
     return found
 
 
-def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: DocumentParams, rows: NDArray[Any]) -> NDArray[Any]:
+def weights(
+    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: DocumentParams, rows: NDArray[Any], head: int
+) -> NDArray[Any]:
     """Softmax of the rows' scores over what is seen."""
     seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
     return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
