@@ -1,0 +1,95 @@
+"""Float64 truths of methods that keep a state, token by token, and inputs for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from attnscope_engine import numerics
+from attnscope_engine.protocol import Dtype
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of one call."""
+
+    queries: int
+    keys: int
+    heads: int = 2
+    kv_heads: int = 1
+    head_dim: int = 64
+    batch: int = 1
+
+    @property
+    def q(self) -> tuple[int, int, int, int]:
+        return self.batch, self.heads, self.queries, self.head_dim
+
+    @property
+    def k(self) -> tuple[int, int, int, int]:
+        return self.batch, self.kv_heads, self.keys, self.head_dim
+
+
+def tensors(sizes: Sizes, dtype: Dtype, seed: int) -> list[NDArray[np.float32]]:
+    """q, k and v, normal numbers rounded to the dtype."""
+    rng = np.random.default_rng(seed)
+    return [numerics.rounded(rng.standard_normal(shape, np.float32), dtype) for shape in (sizes.q, sizes.k, sizes.k)]
+
+
+def gates_of(strength: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """Natural logarithms: `weak`, about −0.05 each; `strong`, −50; `mixed`, from 0 to −50 beside each other, some −∞."""
+    rng = np.random.default_rng(seed)
+    weak = -np.log1p(np.exp(-rng.standard_normal(shape))) / 16
+    if strength == "mixed":
+        weak = np.where(rng.random(shape) < 0.2, -rng.uniform(0, 50, shape), weak)
+        weak = np.where(rng.random(shape) < 0.01, -np.inf, weak)
+    return np.full(shape, -50.0, np.float32) if strength == "strong" else weak.astype(np.float32)
+
+
+def delta(q: Any, k: Any, v: Any, beta: Any, gates: Any | None, scale: float) -> Floats:
+    """S_t = e^(g_t)·(I − β_t·k_t·k_tᵀ)·S_(t−1) + β_t·k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t. q `(B, H, N, D)`, k v `(B, G, M, D)`."""
+    q, k, v, beta = _per_query_head(q, k, v, beta)
+    decay = np.ones(beta.shape) if gates is None else np.exp(_expanded(gates, q.shape[1]))
+    state, out = np.zeros((*k.shape[:2], k.shape[3], v.shape[3])), np.zeros(q.shape)
+    for t in range(k.shape[2]):
+        key = k[:, :, t]
+        state *= decay[:, :, t, None, None]
+        lacks = v[:, :, t] - np.einsum("bhk,bhkv->bhv", key, state)
+        state += beta[:, :, t, None, None] * key[..., :, None] * lacks[..., None, :]
+        _answer(out, q, state, t, k.shape[2], scale)
+    return out
+
+
+def gla(q: Any, k: Any, v: Any, gates: Any, scale: float) -> Floats:
+    """S_t = diag(e^(g_t))·S_(t−1) + k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t; gates as k."""
+    q, k, v, gates = _per_query_head(q, k, v, gates)
+    decay = np.exp(gates)
+    state, out = np.zeros((*k.shape[:2], k.shape[3], v.shape[3])), np.zeros(q.shape)
+    for t in range(k.shape[2]):
+        state *= decay[:, :, t, :, None]
+        state += k[:, :, t, :, None] * v[:, :, t, None, :]
+        _answer(out, q, state, t, k.shape[2], scale)
+    return out
+
+
+def error(got: Any, truth: Floats) -> float:
+    """Root mean square of the difference over that of the truth."""
+    return float(np.linalg.norm(got - truth) / np.linalg.norm(truth))
+
+
+def _answer(out: Floats, q: Floats, state: Floats, key: int, keys: int, scale: float) -> None:
+    """A query stands at its own key, the last at the last."""
+    row = key + q.shape[2] - keys
+    if row >= 0:
+        out[:, :, row] = scale * np.einsum("bhk,bhkv->bhv", q[:, :, row], state)
+
+
+def _per_query_head(q: Any, *of_keys: Any) -> list[Floats]:
+    return [q.astype(np.float64), *(_expanded(x, q.shape[1]) for x in of_keys)]
+
+
+def _expanded(x: Any, heads: int) -> Floats:
+    return np.repeat(x.astype(np.float64), heads // x.shape[1], axis=1)
