@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from attnscope_engine.cuda import wgmma
 from attnscope_engine.devices import cubins
-from attnscope_engine.devices.cuda_launch import is_tensor_map, packed
+from attnscope_engine.devices.cuda_launch import is_by_value, is_tensor_map, packed
 from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
 from attnscope_engine.protocol import Dtype
 
@@ -53,6 +53,8 @@ def parameter(value: Any) -> str:
     """How C++ gets an argument from a pointer to it."""
     if is_tensor_map(value):
         return "*(const TensorMap*){}"
+    if is_by_value(value):
+        return "*(const Decays*){}"
     if isinstance(value, np.ndarray):
         return "Any{{{}}}"
     return "*(const int*){}" if isinstance(value, np.int32) else "*(const float*){}"
