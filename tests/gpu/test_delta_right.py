@@ -11,6 +11,7 @@ import pytest
 import recurrences
 from attnscope_engine.cuda import delta, segments
 from attnscope_engine.protocol import Dtype, Workload
+from poisoned_scratch import PoisonedScratch
 from recurrences import Sizes
 
 pytestmark = pytest.mark.gpu
@@ -18,18 +19,6 @@ pytestmark = pytest.mark.gpu
 LARGEST_ERROR = 5e-3
 DTYPES: tuple[Dtype, ...] = ("bf16", "fp16")
 LENGTHS = (1, 63, 64, 65, 1000, 4097)
-
-
-class PoisonedScratch:
-    """Workspaces full of NaN: what a kernel reads without having written shows."""
-
-    def restart(self) -> None:
-        pass
-
-    def take(self, shape: tuple[int, ...], dtype: str, make: Any) -> Any:
-        array = make(shape, dtype)
-        array.fill(np.nan if dtype == "float32" else 0x7FFF)
-        return array
 
 
 @dataclass(frozen=True)
@@ -70,29 +59,12 @@ def launched(device: Any, call: Call, dtype: Dtype) -> Any:
 
 
 def truth_of(device: Any, call: Call) -> Any:
-    """`recurrences.delta` in float64 on the card: a token is one step for all heads."""
-    cupy = device.cupy
+    """In float64 on the card: a token is one step for all heads."""
     with device.stream:
-        group = call.q.shape[1] // call.k.shape[1]
-        q = cupy.asarray(call.q, "float64")
-        k, v, beta = (cupy.repeat(cupy.asarray(x, "float64"), group, 1) for x in (call.k, call.v, call.beta))
-        if call.lengths is not None:
-            k *= cupy.repeat(cupy.asarray(call.lengths, "float64"), group, 1)[..., None]
-        gates = cupy.zeros(beta.shape) if call.gates is None else cupy.repeat(cupy.asarray(call.gates, "float64"), group, 1)
-        return _recurrence(cupy, q, k, v, beta, cupy.exp(gates), call.scale).get()
-
-
-def _recurrence(cupy: Any, q: Any, k: Any, v: Any, beta: Any, decay: Any, scale: float) -> Any:
-    state, out = cupy.zeros((*k.shape[:2], k.shape[3], v.shape[3])), cupy.zeros(q.shape)
-    offset = k.shape[2] - q.shape[2]
-    for t in range(k.shape[2]):
-        state *= decay[:, :, t, None, None]
-        key = k[:, :, t]
-        lacks = v[:, :, t] - (key[..., None, :] @ state)[..., 0, :]
-        state += (beta[:, :, t, None] * key)[..., None] * lacks[..., None, :]
-        if t >= offset:
-            out[:, :, t - offset] = scale * (q[:, :, t - offset, None, :] @ state)[..., 0, :]
-    return out
+        arrays = (call.q, call.k, call.v, call.beta, call.gates, call.lengths)
+        q, k, v, beta, gates, lengths = (None if x is None else device.cupy.asarray(x, "float64") for x in arrays)
+        keys = k if lengths is None else k * lengths[..., None]
+        return recurrences.delta(q, keys, v, beta, gates, call.scale, device.cupy).get()
 
 
 def check(device: Any, sizes: Sizes, dtype: Dtype, strength: str | None, unit_keys: bool = True) -> float:

@@ -49,25 +49,28 @@ def gates_of(strength: str, shape: tuple[int, ...], seed: int) -> NDArray[np.flo
     return np.full(shape, -50.0, np.float32) if strength == "strong" else weak.astype(np.float32)
 
 
-def delta(q: Any, k: Any, v: Any, beta: Any, gates: Any | None, scale: float) -> Floats:
-    """S_t = e^(g_t)·(I − β_t·k_t·k_tᵀ)·S_(t−1) + β_t·k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t. q `(B, H, N, D)`, k v `(B, G, M, D)`."""
-    q, k, v, beta = _per_query_head(q, k, v, beta)
-    decay = np.ones(beta.shape) if gates is None else np.exp(_expanded(gates, q.shape[1]))
-    state, out = np.zeros((*k.shape[:2], k.shape[3], v.shape[3])), np.zeros(q.shape)
+def delta(q: Any, k: Any, v: Any, beta: Any, gates: Any | None, scale: float, xp: Any = np) -> Any:
+    """S_t = e^(g_t)·(I − β_t·k_t·k_tᵀ)·S_(t−1) + β_t·k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t. q `(B, H, N, D)`, k v `(B, G, M, D)`.
+
+    `xp` is numpy or cupy, whose arrays are given and returned.
+    """
+    q, k, v, beta, *of_gates = _per_query_head(xp, q, k, v, beta, *(() if gates is None else (gates,)))
+    decay = xp.exp(of_gates[0]) if of_gates else xp.ones(beta.shape)
+    state, out = xp.zeros((*k.shape[:2], k.shape[3], v.shape[3])), xp.zeros(q.shape)
     for t in range(k.shape[2]):
         key = k[:, :, t]
         state *= decay[:, :, t, None, None]
-        lacks = v[:, :, t] - np.einsum("bhk,bhkv->bhv", key, state)
-        state += beta[:, :, t, None, None] * key[..., :, None] * lacks[..., None, :]
+        lacks = v[:, :, t] - (key[..., None, :] @ state)[..., 0, :]
+        state += (beta[:, :, t, None] * key)[..., :, None] * lacks[..., None, :]
         _answer(out, q, state, t, k.shape[2], scale)
     return out
 
 
-def gla(q: Any, k: Any, v: Any, gates: Any, scale: float) -> Floats:
-    """S_t = diag(e^(g_t))·S_(t−1) + k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t; gates as k."""
-    q, k, v, gates = _per_query_head(q, k, v, gates)
-    decay = np.exp(gates)
-    state, out = np.zeros((*k.shape[:2], k.shape[3], v.shape[3])), np.zeros(q.shape)
+def gla(q: Any, k: Any, v: Any, gates: Any, scale: float, xp: Any = np) -> Any:
+    """S_t = diag(e^(g_t))·S_(t−1) + k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t; gates as k. `xp` as of `delta`."""
+    q, k, v, gates = _per_query_head(xp, q, k, v, gates)
+    decay = xp.exp(gates)
+    state, out = xp.zeros((*k.shape[:2], k.shape[3], v.shape[3])), xp.zeros(q.shape)
     for t in range(k.shape[2]):
         state *= decay[:, :, t, :, None]
         state += k[:, :, t, :, None] * v[:, :, t, None, :]
@@ -80,16 +83,12 @@ def error(got: Any, truth: Floats) -> float:
     return float(np.linalg.norm(got - truth) / np.linalg.norm(truth))
 
 
-def _answer(out: Floats, q: Floats, state: Floats, key: int, keys: int, scale: float) -> None:
+def _answer(out: Any, q: Any, state: Any, key: int, keys: int, scale: float) -> None:
     """A query stands at its own key, the last at the last."""
     row = key + q.shape[2] - keys
     if row >= 0:
-        out[:, :, row] = scale * np.einsum("bhk,bhkv->bhv", q[:, :, row], state)
+        out[:, :, row] = scale * (q[:, :, row, None, :] @ state)[..., 0, :]
 
 
-def _per_query_head(q: Any, *of_keys: Any) -> list[Floats]:
-    return [q.astype(np.float64), *(_expanded(x, q.shape[1]) for x in of_keys)]
-
-
-def _expanded(x: Any, heads: int) -> Floats:
-    return np.repeat(x.astype(np.float64), heads // x.shape[1], axis=1)
+def _per_query_head(xp: Any, q: Any, *of_keys: Any) -> list[Any]:
+    return [q.astype(np.float64), *(xp.repeat(x.astype(np.float64), q.shape[1] // x.shape[1], 1) for x in of_keys)]

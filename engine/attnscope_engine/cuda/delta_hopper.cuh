@@ -18,9 +18,10 @@ constexpr int OF_BRINGERS = KEEPERS == 2 ? 32 : 40, OF_SOLVERS = KEEPERS == 2 ? 
 
 // ---------------------------------------------------------------- shared memory
 
-// Factors of a chunk's tokens, each 64 floats: b; what a key weighs as seen from b (log2 with gates, else itself); β by length; β;
-// what an answer to the key itself counts; what is left of the token at the end; what an answer to the query counts. Then 2^Λ.
-enum Factor { STILL = 0, SEEN = 64, GAIN = 128, WRITE = 192, TAKEN = 256, LATE = 320, READ = 384, WHOLE = 448, FACTORS = 452 };
+// Factors of a chunk's tokens, each 64 floats: b; what a key weighs as seen from b by another key (log2 with gates, else itself); β by
+// length; β; length; what an answer to the key itself counts; what is left of the token at the end; what an answer to the query counts.
+// Then 2^Λ. (Lengths: of what a key is multiplied by. That of the key of a write is part of the write, so nothing else sees it.)
+enum Factor { STILL = 0, SEEN = 64, GAIN = 128, WRITE = 192, LENGTH = 256, TAKEN = 320, LATE = 384, READ = 448, WHOLE = 512, FACTORS = 516 };
 
 // Bytes in this order. Outputs go out where their values came in.
 template <bool OUTPUTS_>
@@ -127,8 +128,9 @@ __device__ __forceinline__ void bring_factors(const M& memory, const OfTokens& o
       factors[SEEN + e] = GATED ? still - log2_fast(pair.length[e]) : pair.length[e];
       factors[GAIN + e] = pair.beta[e] * pair.length[e];
       factors[WRITE + e] = pair.beta[e];
+      factors[LENGTH + e] = pair.length[e];
       factors[TAKEN + e] = pair.length[e] * kept;
-      factors[LATE + e] = pair.length[e] * (GATED ? exp2_fast(whole - still) : 1.f);
+      factors[LATE + e] = GATED ? exp2_fast(whole - still) : 1.f;
       factors[READ + e] = scale * kept;
     }
     if (lane == 0) factors[WHOLE] = exp2_fast(whole);
@@ -141,9 +143,11 @@ __device__ __forceinline__ void take_outputs(const Memory<true>& memory, const T
 #pragma unroll 1
   for (int i = 0; walk.has(i); ++i) {
     wait_for<VALUE_STAGES>(memory.outputs_full(keeper), i);
-    store_box(out, memory.values(i) + keeper * PANEL, 64 * keeper, walk.row(i), matrix);
-    stores_commit();
-    stores_wait_read<0>();
+    if (walk.row(i) + CHUNK > 0) {  // not a chunk of keys that come before all queries
+      store_box(out, memory.values(i) + keeper * PANEL, 64 * keeper, walk.row(i), matrix);
+      stores_commit();
+      stores_wait_read<0>();
+    }
     barrier_arrive(barrier_of<VALUE_STAGES>(memory.address + Memory<true>::VALUES_FREE, i));
   }
   stores_wait_all();
@@ -159,8 +163,9 @@ __device__ __forceinline__ void weigh(float (&products)[CHUNK / 2], const float*
 #pragma unroll
   for (int i = 0; i < CHUNK / 2; i += 2) {
     const int half = i >> 1 & 1, of = row + 8 * half + int(OF_QUERIES), column = 8 * (i >> 2) + 2 * (threadIdx.x & 3);
-    const float2 seen = *(const float2*)(factors + SEEN + column);
-    const float x = GATED ? exp2_fast(still[half] - seen.x) : seen.x, y = GATED ? exp2_fast(still[half] - seen.y) : seen.y;
+    const float2 seen = *(const float2*)(factors + (OF_QUERIES ? STILL : SEEN) + column);
+    const float x = GATED ? exp2_fast(still[half] - seen.x) : OF_QUERIES ? 1.f : seen.x;
+    const float y = GATED ? exp2_fast(still[half] - seen.y) : OF_QUERIES ? 1.f : seen.y;
     products[i] = column < of ? products[i] * (x * own[half]) : 0.f;
     products[i + 1] = column + 1 < of ? products[i + 1] * (y * own[half]) : 0.f;
   }
@@ -206,8 +211,10 @@ __device__ __forceinline__ void round_block(u32 (&a)[4], const float (&x)[2][4],
 }
 
 // The blocks of T below the diagonal of block column `warp`, turned, so that each result is the left operand of the next:
-// T_cᵀ(i) = −(Σ_k T_cᵀ(k)·L_ikᵀ)·T_iiᵀ. `lower`: L, with the diagonal blocks of T in the place of its own. β: of the columns.
-__device__ __forceinline__ void solve_column(u32 solved, u32 lower, int warp, const float (&beta)[2]) {
+// T_cᵀ(i) = −(Σ_k T_cᵀ(k)·L_ikᵀ)·T_iiᵀ. `lower`: L, with the diagonal blocks of T in the place of its own. β: of the columns;
+// `lengths`: of all rows.
+__device__ __forceinline__ void solve_column(u32 solved, u32 lower, int warp, const float (&beta)[2],
+                                             const float* lengths) {
   const int lane = threadIdx.x & 31;
   u32 column[4][4];
 #pragma unroll
@@ -222,9 +229,15 @@ __device__ __forceinline__ void solve_column(u32 solved, u32 lower, int warp, co
     round_block(column[i], sum, -1.f);
     multiply_block(x, column[i], lower, i, i);
     round_block(column[i], x, 1.f);
-    store_matrices_transposed(part_of(solved, 16 * i + (lane >> 4) * 8 + (lane & 7), 2 * warp + (lane >> 3 & 1)),
-                              pack<DTYPE>(x[0][0] * beta[0], x[0][1] * beta[0]), pack<DTYPE>(x[0][2] * beta[1], x[0][3] * beta[1]),
-                              pack<DTYPE>(x[1][0] * beta[0], x[1][1] * beta[0]), pack<DTYPE>(x[1][2] * beta[1], x[1][3] * beta[1]));
+    u32 packed[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float2 length = *(const float2*)(lengths + 16 * i + 8 * (j >> 1) + 2 * (lane & 3));
+      const float* const pair = &x[j >> 1][2 * (j & 1)];
+      packed[j] = pack<DTYPE>(pair[0] * (beta[j & 1] * length.x), pair[1] * (beta[j & 1] * length.y));
+    }
+    store_matrices_transposed(part_of(solved, 16 * i + (lane >> 4) * 8 + (lane & 7), 2 * warp + (lane >> 3 & 1)), packed[0], packed[1],
+                              packed[2], packed[3]);
   }
 }
 
@@ -253,12 +266,12 @@ __device__ __forceinline__ void solve(const M& memory, const Walk& walk, float s
     invert_diagonal(x, diagonal, lane & 15);
     wait_until_free<2>(memory.address + M::SOLVED_FREE, i);
     if (lane < 16) {
-      const float beta = factors[WRITE + own];
+      const float beta = factors[WRITE + own], *const lengths = factors + LENGTH + 16 * warp;
 #pragma unroll
       for (int j = 0; j < 16; ++j) {
         const u32 at = part_of(0, 16 * warp + j, own >> 3) + 2 * (own & 7);
         *(u16*)(memory.base + M::LOWER_AT + at) = (u16)pack<FP16>(x[j], 0.f);
-        *(u16*)(memory.base + M::SOLVED_AT + i % 2 * PANEL + at) = (u16)pack<DTYPE>(x[j] * beta, 0.f);
+        *(u16*)(memory.base + M::SOLVED_AT + i % 2 * PANEL + at) = (u16)pack<DTYPE>(x[j] * (beta * lengths[j]), 0.f);
       }
     }
     if (M::OUTPUTS) {  // behind what is left to solve
@@ -267,7 +280,7 @@ __device__ __forceinline__ void solve(const M& memory, const Walk& walk, float s
       products_commit();
     }
     named_sync(1, 128);  // L and the inverses of its diagonal blocks are there
-    solve_column(memory.solved(i), lower_at, warp, {factors[WRITE + row], factors[WRITE + row + 8]});
+    solve_column(memory.solved(i), lower_at, warp, {factors[WRITE + row], factors[WRITE + row + 8]}, factors + LENGTH);
     if (M::OUTPUTS) {
       products_wait<0>();
       weigh<true>(scores, factors, row, {scale, scale});

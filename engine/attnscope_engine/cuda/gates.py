@@ -29,7 +29,7 @@ def of_tokens(device: Any, stem: str, k: Any, workload: Workload, half_life: int
 
 
 def of_channels(device: Any, stem: str, k: Any, workload: Workload, half_life: int) -> Any:
-    """log α_tc `(B, G, M, D)`: bf16 as its bits where k is 16-bit, else float32. One kernel. Allocates `held_of_channels`."""
+    """Log α_tc `(B, G, M, D)`: bf16 as its bits where k is 16-bit, else float32. One kernel. Allocates `held_of_channels`."""
     raise NotImplementedError
 
 

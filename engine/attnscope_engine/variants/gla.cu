@@ -1,0 +1,10 @@
+// What: gated linear attention: each channel of the state fades by a gate of its own, then a key writes its value.
+// Grid → work: x the segments of a head, y the H heads, z the batch.
+// Block → work: one segment of one head, chunk by chunk.
+// Shared memory: chunks of 64 tokens on their way, their gates, and queries and keys as gated inside a block: `gla.py` counts it.
+// Numerics: tensor cores, fp32 state, gates and sums; scores of a strongly gated block one by one in fp32.
+// Limits: head_dim ≤ 128 and a multiple of 8; causal; any n, any n_keys.
+#include "ptx.cuh"
+#if HOPPER
+#include "gla_hopper.cuh"
+#endif
