@@ -103,7 +103,7 @@ def test_that_repeated_keys_are_solved(builds: Path) -> None:
 
 
 PLANTED = {
-    "L is multiplied before all of it is there": ("named_sync(1, 128);  // L and", "// L and"),
+    "T is multiplied before it is there": ("    wait_for<2>(memory.address + M::SOLVED_FULL, i);\n", ""),
     "tiles are given back before they are read": (
         "    products_wait<0>();\n    round_all(values, answers);",
         "    round_all(values, answers);",

@@ -52,14 +52,16 @@ def gates_of(strength: str, shape: tuple[int, ...], seed: int) -> NDArray[np.flo
 def delta(q: Any, k: Any, v: Any, beta: Any, gates: Any | None, scale: float, xp: Any = np) -> Any:
     """S_t = e^(g_t)·(I − β_t·k_t·k_tᵀ)·S_(t−1) + β_t·k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t. q `(B, H, N, D)`, k v `(B, G, M, D)`.
 
-    `xp` is numpy or cupy, whose arrays are given and returned.
+    Gates of tokens `(B, G, M)`, or of channels `(B, G, M, D)`, which fade before the key takes out what it answers. `xp` is numpy or
+    cupy, whose arrays are given and returned.
     """
     q, k, v, beta, *of_gates = _per_query_head(xp, q, k, v, beta, *(() if gates is None else (gates,)))
     decay = xp.exp(of_gates[0]) if of_gates else xp.ones(beta.shape)
+    decay = decay[..., None] if len(decay.shape) == 3 else decay
     state, out = xp.zeros((*k.shape[:2], k.shape[3], v.shape[3])), xp.zeros(q.shape)
     for t in range(k.shape[2]):
         key = k[:, :, t]
-        state *= decay[:, :, t, None, None]
+        state *= decay[:, :, t, :, None]
         lacks = v[:, :, t] - (key[..., None, :] @ state)[..., 0, :]
         state += (beta[:, :, t, None] * key)[..., :, None] * lacks[..., None, :]
         _answer(out, q, state, t, k.shape[2], scale)

@@ -11,8 +11,8 @@ constexpr u32 PANEL = CHUNK * 128, TILE = PANELS * PANEL;
 constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float MOST_FORGOTTEN = -127.f;  // log2, of one token: what is left then is nothing beside any number
 
-// Tokens are counted along the keys; the first chunk of a head begins at its first key, or at its first query where that comes earlier:
-// rows outside of a tensor are read as zeros.
+// Tokens are counted along the keys. The first chunk of a head begins at or before its first key and its first query, so that one chunk
+// begins with the first query; rows outside of a tensor are read as zeros.
 struct Shape {
   int queries, keys;    // rows of q and of k
   int start, all;       // the first chunk's token, and how many chunks a head has
@@ -144,8 +144,7 @@ __device__ __forceinline__ void store_scores(u32 panel, const float (&scores)[CH
                    pack<DTYPE_>(scores[i + 6], scores[i + 7]));
 }
 
-// A state in memory: WIDTH rows, one a column of the values, of WIDTH fp32.
-constexpr int STATE_FLOATS = WIDTH * WIDTH;
+// A state in memory, turned: WIDTH rows, one a column of the values, of WIDTH fp32.
 __device__ __forceinline__ int state_place(int keeper) {  // of the thread's first number
   const int thread = threadIdx.x & 127;
   return (64 * keeper + 16 * (thread >> 5) + (thread >> 2 & 7)) * WIDTH + 2 * (thread & 3);

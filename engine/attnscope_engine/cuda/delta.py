@@ -1,9 +1,10 @@
-"""How a call of the delta rule is cut into chunks and segments, what it costs, and its launch. Pure arithmetic: imports no CuPy.
+"""How a call of the delta rule is cut into chunks and segments, what it holds, and its launch. Imports no CuPy.
 
-A head is S_t = e^(g_t)·(I − β_t·k_t·k_tᵀ)·S_(t−1) + β_t·k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t, walked 64 tokens at a time. Where heads are
-too few for a card, each head is cut into segments that are walked at the same time: a first kernel finds what each segment does to a
-state, S ↦ P·S + Z, a second carries the states from segment to segment, a third walks again from the state that its segment begins
-with. Sources: Yang et al. 2024, section 3, arXiv 2406.06484; with gates: Yang et al. 2024, section 3, arXiv 2412.06464.
+A head is S_t = e^(g_t)·(I − β_t·k_t·k_tᵀ)·S_(t−1) + β_t·k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t. On Hopper it is walked 64 tokens at a
+time, on other cards and in fp32 token by token. Where heads are too few for a card, each is cut into segments that are walked at the
+same time: a first kernel finds what each segment does to a state, S ↦ P·S + Z, a second carries the states from segment to segment,
+a third walks again from the state that its segment begins with.
+Sources: Yang et al. 2024, section 3, arXiv 2406.06484; with gates: Yang et al. 2024, section 3, arXiv 2412.06464.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from attnscope_engine import cuda
-from attnscope_engine.cuda import hopper
-from attnscope_engine.cuda.segments import CHUNK, WIDEST, Cut, cut_of, width_of
+from attnscope_engine.cuda.recurrent import Factors, Recurrence
+from attnscope_engine.cuda.segments import CHUNK, Call, call_of, cut_of_workload, width_of
 from attnscope_engine.protocol import Dtype, Term, Workload
-from attnscope_engine.variant import Unsupported
 
 SCAN_ROWS = 16
-"""Rows of a state that a block carries from segment to segment: as in `delta_hopper.cuh`."""
+"""Rows of a state that a block carries from segment to segment: as in `state_scans.cuh`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def attend(
     scale: float,
     lengths: Any | None = None,
 ) -> None:
-    """Launches the delta kernels of `<stem>.cu`, which includes `delta_hopper.cuh` or `delta_portable.cuh`.
+    """Launches the delta kernels of `<stem>.cu`, which includes `delta_hopper.cuh` or `recurrent_portable.cuh`.
 
     A query stands at key t + M − N; keys before the first query are in its state, and queries before the first key give 0.
 
@@ -80,8 +80,9 @@ def attend(
         title: of the variant, for refusals.
         tensors: q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q, in `workload.dtype` (16-bit as bits).
         beta: β `(B, G, M)`, float32 of the device, 0 to 1.
-        gates: g `(B, G, M)`, float32 of the device, natural logarithms, at most 0 (−∞ forgets everything); None for none. Less than
-            −88 counts as −88.
+        gates: None for none; or natural logarithms, at most 0 (−∞ forgets everything): `(B, G, M)` float32 (on Hopper less than −88
+            counts as −88, which leaves nothing of any number), or `(B, G, M, D)` as `gla.attend` has them, each channel of the state
+            then fading apart before the key takes out what it answers (Kimi delta attention): that runs token by token on every card.
         workload: only dtype and causal are looked at.
         scale: of the output, such as D^-½.
         lengths: 1/‖k_t‖ `(B, G, M)`, float32: what each key is multiplied by to be of length 1. None: keys are of length 1.
@@ -91,59 +92,46 @@ def attend(
     Raises:
         Unsupported: head_dim (names the nearest that works), or a call that is not causal.
     """
-    q, k, v, out = tensors
-    (batch, heads, queries, head_dim), (kv_heads, keys) = q.shape, k.shape[1:3]
-    cuda.tiling(title, head_dim, workload.dtype, widest=WIDEST)
-    if not workload.causal:
-        raise Unsupported(f"{title} reads and writes its state along the sequence, which needs a causal mask: set causal")
-    cut = cut_of(batch * heads, queries, keys)
-    call = Call(device, stem, cut, (batch, heads, kv_heads), (queries, keys), scale)
-    states = device.empty((batch * kv_heads * cut.segments * 2, width_of(head_dim) ** 2), "float32") if cut.segments > 1 else beta
-    factors = (beta, beta if gates is None else gates, beta if lengths is None else lengths)
-    if not device.portable and device.capability == hopper.CAPABILITY and workload.dtype != "fp32":
-        plan = HopperPlan(workload.dtype, width_of(head_dim), gates is not None)
-        call.on_hopper(plan, (q, k, v, out), factors, lengths is not None, states)
-    else:
-        raise Unsupported(f"{title} has no kernel for this GPU yet")
+    call = call_of(device, stem, title, tensors, workload, scale)
+    states = call.states(2 * call.width**2, beta)
+    if call.on_hopper(workload) and (gates is None or len(gates.shape) == 3):
+        _on_hopper(call, workload.dtype, tensors, (beta, gates, lengths), states)
+        return
+    recurrence = Recurrence(call, workload.dtype, Factors(gates, beta, lengths))
+    if call.cut.segments > 1:
+        recurrence.find_states(*tensors[1:3], states)
+        _scan(call, recurrence.defines, states)
+    recurrence.find_outputs(tensors, states)
 
 
 def held(workload: Workload) -> tuple[Term, ...]:
     """What `attend` allocates. β, gates and lengths are the caller's own."""
     w = workload
-    segments, width = cut_of(w.batch * w.num_heads, w.seq_len, w.seq_len).segments, width_of(w.head_dim)
+    segments, width = cut_of_workload(w).segments, width_of(w.head_dim)
     if segments == 1:
         return ()
     return (Term("states", f"B·G·{segments}·2·{width}²·4", w.batch * w.num_kv_heads * segments * 2 * width**2 * 4, "n"),)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call, cut: what its launches share."""
+def _on_hopper(
+    call: Call, dtype: Dtype, tensors: tuple[Any, Any, Any, Any], factors: tuple[Any, Any | None, Any | None], states: Any
+) -> None:
+    """What segments do to a state, the states that they begin with, outputs; only the last where there is one segment."""
+    beta, gates, lengths = factors
+    plan, segments = HopperPlan(dtype, call.width, gates is not None), call.cut.segments
+    of_tokens = (beta, beta if gates is None else gates, beta if lengths is None else lengths)
+    q, k, v, out = (call.device.tensor_map(x, CHUNK, dtype) for x in tensors)
+    flag = np.int32(lengths is not None)
+    if segments > 1:
+        arguments = (k, v, *of_tokens, states, *call.shape, flag)
+        blocks = (2 * (segments - 1), call.kv_heads)
+        call.start("delta_transitions", plan.defines(), blocks, plan.threads, arguments, plan.shared_bytes(outputs=False))
+        _scan(call, plan.defines(), states)
+    arguments = (q, k, v, out, *of_tokens, states, *call.shape, call.group, flag, np.float32(call.scale))
+    blocks = (segments, call.heads)
+    call.start("delta_outputs", plan.defines(), blocks, plan.threads, arguments, plan.shared_bytes(outputs=True))
 
-    device: Any
-    stem: str
-    cut: Cut
-    heads: tuple[int, int, int]
-    """Batch, H, G."""
-    sizes: tuple[int, int]
-    """Queries, keys."""
-    scale: float
 
-    def on_hopper(
-        self, plan: HopperPlan, tensors: tuple[Any, Any, Any, Any], factors: tuple[Any, Any, Any], with_lengths: bool, states: Any
-    ) -> None:
-        """What segments do to a state, the states that they begin with, outputs; only the last where there is one segment."""
-        (batch, heads, kv_heads), segments = self.heads, self.cut.segments
-        q, k, v, out = (self.device.tensor_map(x, CHUNK, plan.dtype) for x in tensors)
-        shape = tuple(np.int32(x) for x in (*self.sizes, self.cut.start, self.cut.all, self.cut.chunks, segments))
-        flag = np.int32(with_lengths)
-        if segments > 1:
-            kernel = self.device.kernel(self.stem, "delta_transitions", plan.defines())
-            grid = (2 * (segments - 1), kv_heads, batch)
-            kernel(grid, plan.threads, (k, v, *factors, states, *shape, flag), plan.shared_bytes(outputs=False))
-            kernel = self.device.kernel(self.stem, "delta_scan", plan.defines())
-            grid, shared = (plan.width // SCAN_ROWS, kv_heads, batch), plan.width * SCAN_ROWS * 4
-            kernel(grid, plan.width, (states, np.int32(segments)), shared)
-        kernel = self.device.kernel(self.stem, "delta_outputs", plan.defines())
-        arguments = (q, k, v, out, *factors, states, *shape, np.int32(heads // kv_heads), flag, np.float32(self.scale))
-        kernel((segments, heads, batch), plan.threads, arguments, plan.shared_bytes(outputs=True))
+def _scan(call: Call, defines: dict[str, int], states: Any) -> None:
+    blocks, shared = (call.width // SCAN_ROWS, call.kv_heads), call.width * SCAN_ROWS * 4
+    call.start("delta_scan", defines, blocks, call.width, (states, np.int32(call.cut.segments)), shared)

@@ -11,6 +11,7 @@
 // chunk or two ahead; one keeps the state of each 64 columns of the values.
 // Constants: those of `chunk_tiles.cuh`, GATED, STAGES (of keys and queries), VALUE_STAGES.
 #include "chunk_tiles.cuh"
+#include "state_scans.cuh"
 
 constexpr int THREADS = 128 * (2 + KEEPERS);
 // Registers that warpgroups give away and take.
@@ -410,7 +411,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) delta_outputs(
     if (segment == 0)
       clear(state);
     else
-      load_state(state, states + ((i64)key_matrix * segments + segment) * 2 * STATE_FLOATS, group - 2);
+      load_state(state, states + ((i64)key_matrix * segments + segment) * TRANSITION_FLOATS, group - 2);
     keep(memory, walk, group - 2, state, true);
   }
 }
@@ -449,41 +450,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) delta_transitions(
       state[i] = of_identity && row + 8 * (i >> 1 & 1) == column + 8 * (i >> 2) + (i & 1) ? 1.f : 0.f;
     keep(memory, walk, keeper, state, !of_identity);
     store_state(states + (((i64)key_matrix * segments + segment) * 2 + of_identity) * STATE_FLOATS, state, keeper);
-  }
-}
-
-// Z of each segment becomes the state that the segment begins with. Rows of a turned state go their own way, Sᵀ ↦ Sᵀ·Pᵀ + Zᵀ: a block
-// has SCAN_ROWS of them and walks over the segments, a thread a column. Grid: blocks of rows, key heads, batch.
-constexpr int SCAN_ROWS = 16;
-extern "C" __global__ void __launch_bounds__(WIDTH) delta_scan(float* states, int segments) {
-  SWIZZLED_MEMORY(bytes);
-  float(*const rows)[SCAN_ROWS] = (float(*)[SCAN_ROWS])bytes;  // of what the segment begins with, turned once more
-  const int column = threadIdx.x, first = blockIdx.x * SCAN_ROWS;
-  float* const of_head = states + (i64)(blockIdx.z * gridDim.y + blockIdx.y) * segments * 2 * STATE_FLOATS;
-  float row[SCAN_ROWS];
-#pragma unroll
-  for (int r = 0; r < SCAN_ROWS; ++r) row[r] = of_head[(first + r) * WIDTH + column];
-#pragma unroll 1
-  for (int segment = 1; segment < segments; ++segment) {
-    float* const own = of_head + (i64)segment * 2 * STATE_FLOATS;
-    const float* const transition = own + STATE_FLOATS + column;
-    float next[SCAN_ROWS];
-    __syncthreads();
-#pragma unroll
-    for (int r = 0; r < SCAN_ROWS; ++r) {
-      rows[column][r] = row[r];
-      next[r] = segment + 1 < segments ? own[(first + r) * WIDTH + column] : 0.f;
-      own[(first + r) * WIDTH + column] = row[r];
-    }
-    if (segment + 1 == segments) break;
-    __syncthreads();
-#pragma unroll 4
-    for (int i = 0; i < WIDTH; ++i) {
-      const float factor = transition[i * WIDTH];
-#pragma unroll
-      for (int r = 0; r < SCAN_ROWS; ++r) next[r] = fmaf(rows[i][r], factor, next[r]);
-    }
-#pragma unroll
-    for (int r = 0; r < SCAN_ROWS; ++r) row[r] = next[r];
   }
 }

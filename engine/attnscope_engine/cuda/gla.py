@@ -1,9 +1,10 @@
 """How a call of gated linear attention is cut into chunks and segments, what it holds, and its launch. Imports no CuPy.
 
-A head is S_t = diag(e^(g_t))·S_(t−1) + k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t, each of the D channels of k with a gate of its own,
-walked 64 tokens at a time. Where heads are too few for a card, each head is cut into segments that are walked at the same time: a
-first kernel finds what each segment adds to the state and what it leaves of each channel, a second carries the states from segment
-to segment, a third walks again from the state that its segment begins with. Source: Yang et al. 2024, section 4, arXiv 2312.06635.
+A head is S_t = diag(e^(g_t))·S_(t−1) + k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t, each of the D channels of k with a gate of its own. On
+Hopper it is walked 64 tokens at a time, on other cards and in fp32 token by token. Where heads are too few for a card, each is cut
+into segments that are walked at the same time: a first kernel finds what each segment adds to the state and what it leaves of each
+channel, a second carries the states from segment to segment, a third walks again from the state that its segment begins with.
+Source: Yang et al. 2024, section 4, arXiv 2312.06635.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from attnscope_engine import cuda
-from attnscope_engine.cuda import hopper
-from attnscope_engine.cuda.segments import CHUNK, WIDEST, Cut, cut_of, width_of
+from attnscope_engine.cuda.recurrent import Factors, Recurrence
+from attnscope_engine.cuda.segments import CHUNK, Call, call_of, cut_of_workload, width_of
 from attnscope_engine.protocol import Dtype, Term, Workload
-from attnscope_engine.variant import Unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def attend(
     workload: Workload,
     scale: float,
 ) -> None:
-    """Launches the kernels of `<stem>.cu`, which includes `gla_hopper.cuh` or `gla_portable.cuh`.
+    """Launches the kernels of `<stem>.cu`, which includes `gla_hopper.cuh` or `recurrent_portable.cuh`.
 
     A query stands at key t + M − N; keys before the first query are in its state, and queries before the first key give 0.
 
@@ -95,57 +95,44 @@ def attend(
     Raises:
         Unsupported: head_dim (names the nearest that works), or a call that is not causal.
     """
-    q, k, v, out = tensors
-    (batch, heads, queries, head_dim), (kv_heads, keys) = q.shape, k.shape[1:3]
-    cuda.tiling(title, head_dim, workload.dtype, widest=WIDEST)
-    if not workload.causal:
-        raise Unsupported(f"{title} forgets along the sequence, which needs a causal mask: set causal")
-    cut = cut_of(batch * heads, queries, keys)
-    width = width_of(head_dim)
-    states = device.empty((batch * kv_heads * cut.segments, (width + 1) * width), "float32") if cut.segments > 1 else gates
-    call = Call(device, stem, cut, (batch, heads, kv_heads), (queries, keys, head_dim), scale)
-    if not device.portable and device.capability == hopper.CAPABILITY and workload.dtype != "fp32":
-        call.on_hopper(HopperPlan(workload.dtype, width, str(gates.dtype) == "float32"), (q, k, v, out), gates, states)
-    else:
-        raise Unsupported(f"{title} has no kernel for this GPU yet")
+    call = call_of(device, stem, title, tensors, workload, scale)
+    states = call.states((call.width + 1) * call.width, gates)
+    if call.on_hopper(workload):
+        _on_hopper(call, workload.dtype, tensors, gates, states)
+        return
+    recurrence = Recurrence(call, workload.dtype, Factors(gates, None, None))
+    if call.cut.segments > 1:
+        recurrence.find_states(*tensors[1:3], states)
+        _scan(call, recurrence.defines, states)
+    recurrence.find_outputs(tensors, states)
 
 
 def held(workload: Workload) -> tuple[Term, ...]:
     """What `attend` allocates. The gates are the caller's own."""
     w = workload
-    segments, width = cut_of(w.batch * w.num_heads, w.seq_len, w.seq_len).segments, width_of(w.head_dim)
+    segments, width = cut_of_workload(w).segments, width_of(w.head_dim)
     if segments == 1:
         return ()
     bytes_ = w.batch * w.num_kv_heads * segments * width * (width + 1) * 4
     return (Term("states", f"B·G·{segments}·{width}·{width + 1}·4", bytes_, "n"),)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call, cut: what its launches share."""
+def _on_hopper(call: Call, dtype: Dtype, tensors: tuple[Any, Any, Any, Any], gates: Any, states: Any) -> None:
+    """What segments do to a state, the states that they begin with, outputs; only the last where there is one segment."""
+    plan, segments = HopperPlan(dtype, call.width, str(gates.dtype) == "float32"), call.cut.segments
+    q, k, v, out = (call.device.tensor_map(x, CHUNK, dtype) for x in tensors)
+    # Gates come as pairs of 16 bits where they are fp32: the copy engine only moves them.
+    gate_tiles = call.device.tensor_map(gates.view("uint16") if plan.float_gates else gates, CHUNK, dtype)
+    if segments > 1:
+        arguments = (k, v, gate_tiles, states, *call.shape)
+        blocks = (segments - 1, call.kv_heads)
+        call.start("gla_states", plan.defines(), blocks, plan.threads, arguments, plan.shared_bytes(outputs=False))
+        _scan(call, plan.defines(), states)
+    arguments = (q, k, v, gate_tiles, out, *tensors[:2], gates, states, *call.shape, np.int32(call.head_dim), call.group)
+    blocks = (segments, call.heads)
+    shared = plan.shared_bytes(outputs=True)
+    call.start("gla_outputs", plan.defines(), blocks, plan.threads, (*arguments, np.float32(call.scale)), shared)
 
-    device: Any
-    stem: str
-    cut: Cut
-    heads: tuple[int, int, int]
-    """Batch, H, G."""
-    sizes: tuple[int, int, int]
-    """Queries, keys, head_dim."""
-    scale: float
 
-    def on_hopper(self, plan: HopperPlan, tensors: tuple[Any, Any, Any, Any], gates: Any, states: Any) -> None:
-        """What segments do to a state, the states that they begin with, outputs; only the last where there is one segment."""
-        (batch, heads, kv_heads), segments = self.heads, self.cut.segments
-        q, k, v, out = (self.device.tensor_map(x, CHUNK, plan.dtype) for x in tensors)
-        gate_tiles = self.device.tensor_map(gates.view("uint16") if plan.float_gates else gates, CHUNK, plan.dtype)
-        shape = tuple(np.int32(x) for x in (*self.sizes[:2], self.cut.start, self.cut.all, self.cut.chunks, segments))
-        if segments > 1:
-            kernel = self.device.kernel(self.stem, "gla_states", plan.defines())
-            grid = (segments - 1, kv_heads, batch)
-            kernel(grid, plan.threads, (k, v, gate_tiles, states, *shape), plan.shared_bytes(outputs=False))
-            kernel = self.device.kernel(self.stem, "gla_scan", plan.defines())
-            kernel((plan.width**2 // 256, kv_heads, batch), 256, (states, np.int32(segments)))
-        kernel = self.device.kernel(self.stem, "gla_outputs", plan.defines())
-        arguments = (q, k, v, gate_tiles, out, *tensors[:2], gates, states, *shape)
-        arguments = (*arguments, np.int32(self.sizes[2]), np.int32(heads // kv_heads), np.float32(self.scale))
-        kernel((segments, heads, batch), plan.threads, arguments, plan.shared_bytes(outputs=True))
+def _scan(call: Call, defines: dict[str, int], states: Any) -> None:
+    call.start("gla_scan", defines, (call.width**2 // 256, call.kv_heads), 256, (states, np.int32(call.cut.segments)))

@@ -12,6 +12,7 @@
 // and the scores beside them; one keeps the state of each 64 columns of the values.
 // Constants: those of `chunk_tiles.cuh`, GATE_FLOATS (gates are fp32, else bf16), STAGES, VALUE_STAGES, GATE_STAGES.
 #include "chunk_tiles.cuh"
+#include "state_scans.cuh"
 
 constexpr int GATERS = PANELS, THREADS = 128 * (1 + GATERS + KEEPERS);
 constexpr int BLOCK = 16, BLOCKS = CHUNK / BLOCK, UNROLLED = 16;
@@ -405,9 +406,6 @@ __device__ __forceinline__ void keep(const M& memory, const Walk& walk, int keep
 
 // ---------------------------------------------------------------- kernels
 
-// A segment in memory: its state, then what it leaves of each channel.
-constexpr int SEGMENT_FLOATS = STATE_FLOATS + WIDTH;
-
 // out of one segment. `states`: what each segment of each key head begins with, not read by a head's first. Grid: segments, heads, batch.
 extern "C" __global__ void __launch_bounds__(THREADS, 1) gla_outputs(
     const __grid_constant__ TensorMap q_tiles, const __grid_constant__ TensorMap k_tiles, const __grid_constant__ TensorMap v_tiles,
@@ -438,7 +436,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) gla_outputs(
     if (segment == 0)
       clear(state);
     else
-      load_state(state, states + ((i64)key_matrix * segments + segment) * SEGMENT_FLOATS, keeper);
+      load_state(state, states + ((i64)key_matrix * segments + segment) * FADED_FLOATS, keeper);
     keep(memory, walk, keeper, state, scale);
   }
 }
@@ -453,7 +451,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) gla_states(
   const Shape shape = {queries, keys, start, all, chunks, segments, 1};
   const int key_matrix = blockIdx.z * gridDim.y + blockIdx.y;
   const Walk walk = {shape, (int)blockIdx.x * chunks};
-  float* const mine = states + ((i64)key_matrix * segments + blockIdx.x) * SEGMENT_FLOATS;
+  float* const mine = states + ((i64)key_matrix * segments + blockIdx.x) * FADED_FLOATS;
   const int group = uniform(threadIdx.x >> 7);
   memory.make_barriers();
   if (group == 0) {
@@ -468,20 +466,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) gla_states(
     clear(state);
     keep(memory, walk, group - 1 - GATERS, state, 1.f);
     store_state(mine, state, group - 1 - GATERS);
-  }
-}
-
-// What each segment adds becomes what it begins with. Grid: blocks of 256 numbers of a state, key heads, batch.
-extern "C" __global__ void __launch_bounds__(256) gla_scan(float* states, int segments) {
-  const int place = blockIdx.x * 256 + threadIdx.x, channel = place % WIDTH;
-  float* const of_head = states + (i64)(blockIdx.z * gridDim.y + blockIdx.y) * segments * SEGMENT_FLOATS;
-  float sum = 0.f;
-#pragma unroll 4
-  for (int segment = 0; segment < segments; ++segment) {
-    float* const mine = of_head + (i64)segment * SEGMENT_FLOATS;
-    const bool made = segment + 1 < segments;  // nothing begins after the last
-    const float own = made ? mine[place] : 0.f, left = made ? mine[STATE_FLOATS + channel] : 0.f;
-    mine[place] = sum;
-    sum = fmaf(sum, left, own);
   }
 }

@@ -5,6 +5,13 @@
 // Numerics: tensor cores, fp32 state and sums; what the keys of a chunk take from each other is solved in fp32 and fp16.
 // Limits: head_dim ≤ 128 and a multiple of 8; causal; any n, any n_keys.
 #include "ptx.cuh"
+#if GATES_ONLY
+#include "gates.cuh"
+#else
+#include "state_scans.cuh"
 #if HOPPER
 #include "delta_hopper.cuh"
+#else
+#include "recurrent_portable.cuh"
+#endif
 #endif

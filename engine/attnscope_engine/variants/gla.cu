@@ -5,6 +5,13 @@
 // Numerics: tensor cores, fp32 state, gates and sums; scores of a strongly gated block one by one in fp32.
 // Limits: head_dim ≤ 128 and a multiple of 8; causal; any n, any n_keys.
 #include "ptx.cuh"
+#if GATES_ONLY
+#include "gates.cuh"
+#else
+#include "state_scans.cuh"
 #if HOPPER
 #include "gla_hopper.cuh"
+#else
+#include "recurrent_portable.cuh"
+#endif
 #endif
