@@ -84,9 +84,11 @@ class WritingDevice:
         return start
 
 
-def launched(name: str, workload: Workload, capability: tuple[int, int] = (8, 0)) -> tuple[WritingDevice, int]:
+def launched(
+    name: str, workload: Workload, capability: tuple[int, int] = (8, 0), shared_bytes: int = 227 * 1024
+) -> tuple[WritingDevice, int]:
     """The device after one launch, and the bytes of q, k, v and out."""
-    w, device, variant = workload, WritingDevice(capability), catalogue.find(name)
+    w, device, variant = workload, WritingDevice(capability, shared_bytes=shared_bytes), catalogue.find(name)
     queries, keys = (w.batch, w.num_heads, w.seq_len, w.head_dim), (w.batch, w.num_kv_heads, w.seq_len, w.head_dim)
     q, k, v, out = (FakeArray(shape, cuda.STORED[w.dtype]) for shape in (queries, keys, keys, queries))
     variant.launch(device, q, k, v, out, w, variant.resolve(w, variant.parse({})))
@@ -113,7 +115,7 @@ def test_that_no_launch_is_beyond_what_cuda_allows(name: str, capability: tuple[
     largest = Workload(batch=1024, seq_len=1 << 20, num_heads=256, num_kv_heads=256, head_dim=128, dtype="fp32")
     for changes in ({}, {"dtype": "bf16"}, {"seq_len": 1, "dtype": "bf16"}, {"batch": 1, "dtype": "fp16"}):
         workload = msgspec.structs.replace(largest, **changes)
-        for _, (x, y, z), threads, shared_bytes in launched(name, workload, capability)[0].launches:
+        for _, (x, y, z), threads, shared_bytes in launched(name, workload, capability, most_shared)[0].launches:
             assert 1 <= x <= MOST_BLOCKS_X
             assert max(y, z) <= MOST_BLOCKS_YZ
             assert threads <= MOST_THREADS
@@ -235,3 +237,38 @@ def test_that_a_call_again_gets_the_same_workspaces() -> None:
     assert scratch.take((2, 3), "float32", made.empty) is first[0]
     assert scratch.take((5,), "float32", made.empty) is not first[1]
     assert len(made.workspaces) == 3
+
+
+@pytest.mark.parametrize(
+    ("heads", "n", "causal", "entries"),
+    [
+        (96, 8192, True, ["linear_outputs"]),
+        (16, 8192, True, ["linear_states", "linear_scan", "linear_outputs"]),
+        (96, 8192, False, ["linear_states", "linear_scan", "linear_outputs"]),
+        (1, 64, True, ["linear_outputs"]),
+    ],
+)
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+def test_that_linear_is_one_launch_or_three(
+    capability: tuple[int, int], heads: int, n: int, causal: bool, entries: list[str]
+) -> None:
+    """Where heads fill the card no state is kept; segments of few heads are as many as one wave of blocks holds."""
+    workload = Workload(1, n, heads, heads, 128, 1, "bf16", causal)
+    device, _ = launched("linear", workload, capability)
+    assert [entry for entry, *_ in device.launches] == entries
+    outputs = device.launches[-1][1]
+    if causal:
+        assert outputs[0] * heads <= 132
+    assert bool(device.workspaces) is (len(entries) == 3)
+
+
+def test_that_segments_of_keys_before_the_queries_are_absorbed_first() -> None:
+    device = WritingDevice((9, 0))
+    q, k = FakeArray((1, 4, 64, 64), "uint16"), FakeArray((1, 4, 10_000, 64), "uint16")
+    workload = Workload(1, 64, 4, 4, 64, 1, "bf16", True)
+    cuda.linear.attend(device, "linear", "Linear", (q, k, k, q), workload, decay=np.zeros(4, np.float32))
+    found = cuda.linear.cut(4, 64, 10_000, True)
+    assert found.before * found.chunks * 64 >= 10_000 - 64
+    assert device.launches[0][1] == (found.states - 1, 4, 1)
+    assert device.launches[-1][1] == (1, 4, 1)
+    assert device.workspaces[0].nbytes == 4 * found.states * cuda.linear.state_floats(64) * 4

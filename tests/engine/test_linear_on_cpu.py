@@ -1,4 +1,4 @@
-"""The text of the linear kernels, run on a CPU against the recurrence in float64: see `hopper_on_cpu.py` and `portable_on_cpu.py`."""
+"""The text of the linear kernels, run on a CPU against float64: see `hopper_on_cpu.py` and `portable_on_cpu.py`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from attnscope_engine.devices.cuda import from_bits, to_bits
 from attnscope_engine.protocol import Dtype, Workload
 from hopper_on_cpu import COMPILER, HopperOnCpu, KernelFault, guarded, guards_are_whole
 from linear_truth import linear_truth
+from portable_on_cpu import EmulatedDevice
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed: no kernel text can be run on this CPU")
 
@@ -114,3 +115,48 @@ def test_that_hoppers_text_computes_the_recurrence(builds: Path, cut_into: Any, 
         assert error <= LARGEST_ERROR[case.dtype], shape
         again, _ = run(case, shape, HopperOnCpu(builds, seed=3))
         assert np.array_equal(out, again), "the bits depend on who ran when"
+
+
+ROUND = "if (i + 1 < walk.count) round_state"
+PLANTED = {
+    "features are made of tiles that have not come": ("barrier_wait(memory.barrier(M::LOADED, i), M::parity(i));", ""),
+    "weights are read before they are there": ("barrier_wait(memory.address + M::WEIGHTS_FULL + 8 * place, i >> 1 & 1);", ""),
+    "a state is rounded before it is complete": ("products_wait<1>();\n      " + ROUND, ROUND),
+    "outputs are written over those on their way": ("if (thread == 0) stores_wait_read<1>();", ""),
+    "a chunk is never given back": ("make_seen();\n    release(memory.barrier(M::FULL, i));", "make_seen();"),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_that_a_planted_bug_is_caught(builds: Path, bug: str) -> None:
+    """Under some order of what runs at once: a race may well come out right under another."""
+    case = Case(64, (), feature="elu", normalised=True)
+    for seed in range(4):
+        try:
+            _, error = run(case, (333, 333), HopperOnCpu(builds, seed=seed, planted=PLANTED[bug]))
+        except (KernelFault, AssertionError):
+            return
+        if not error <= LARGEST_ERROR["bf16"]:
+            return
+    pytest.fail("the kernel came out right")
+
+
+PORTABLE_CASES = (
+    Case(64, ((1, 1), (150, 150)), feature="elu", normalised=True, heads=(2, 1)),
+    Case(128, ((100, 100),), decay="token", segments=2),
+    Case(64, ((70, 200), (150, 90)), feature="exp", normalised=True, decay="gate", heads=(2, 1), segments=3, dtype="fp16"),
+    Case(32, ((90, 90),), decay="head", heads=(2, 2), dtype="fp32", segments=2),
+    Case(80, ((70, 90),), feature="elu", normalised=True, decay="strong", dtype="fp32"),
+    Case(64, ((90, 150), (40, 30)), feature="elu", normalised=True, causal=False, segments=2, heads=(2, 1)),
+    Case(128, ((70, 70),), feature="relu2", causal=False, dtype="fp32"),
+)
+
+
+@pytest.mark.parametrize("shared_kib", [64, 163])
+@pytest.mark.parametrize("case", PORTABLE_CASES, ids=str)
+def test_that_the_portable_text_computes_the_recurrence(cut_into: Any, case: Case, shared_kib: int) -> None:
+    """On a card with little shared memory, and on one with room for long chunks."""
+    cut_into(case)
+    for shape in case.shapes:
+        _, error = run(case, shape, EmulatedDevice(shared_kib * 1024))
+        assert error <= LARGEST_ERROR[case.dtype], shape

@@ -30,7 +30,7 @@ def is_tensor_map(value: Any) -> bool:
 
 
 def is_by_value(value: Any) -> bool:
-    """Whether this is a tensor map, or numbers of all heads (`cuda.linear.by_value`), passed by value in the same way."""
+    """Whether this is a tensor map, or numbers of all heads (`cuda.linear.by_value`), passed in the same way."""
     return is_tensor_map(value) or (isinstance(value, np.ndarray) and value.dtype == HEAD_VALUES and value.shape == (1,))
 
 
@@ -38,7 +38,7 @@ def packed(arguments: Sequence[Any], array_type: type) -> tuple[Any, ...]:
     """The arguments, checked.
 
     Raises:
-        TypeError: one is neither an array of the device, nor passed by value, nor a numpy scalar of a known width; names its place.
+        TypeError: one is neither an array of the device, nor passed by value, nor a numpy scalar of a known width; names where.
     """
     for place, value in enumerate(arguments):
         if not isinstance(value, (array_type, *SCALARS)) and not is_by_value(value):
