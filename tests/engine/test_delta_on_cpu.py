@@ -1,4 +1,4 @@
-"""The delta kernels' own text, run on a CPU against a float64 recurrence: see `hopper_on_cpu.py` for what that shows and what not."""
+"""The delta kernels' own text, run on a CPU against a float64 recurrence: `hopper_on_cpu.py` says what that shows."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed: 
 LARGEST_ERROR: dict[Dtype, float] = {"bf16": 5e-3, "fp16": 8e-4}
 """Of the output: what rounding operands and output to the dtype costs."""
 
-SIZES = (
-    Sizes(1, 1, heads=4, kv_heads=4),
-    Sizes(63, 63),
-    Sizes(150, 150, heads=4, kv_heads=2, batch=2),
-    Sizes(70, 200),
-    Sizes(200, 70),
-    Sizes(130, 130, head_dim=128),
-    Sizes(90, 100, head_dim=96),
-    Sizes(90, 90, head_dim=32),
+CASES: tuple[tuple[Sizes, str | None], ...] = (
+    (Sizes(1, 1, heads=4, kv_heads=4), None),
+    (Sizes(63, 63), "weak"),
+    (Sizes(63, 63), "strong"),
+    (Sizes(130, 130, heads=4, kv_heads=2), None),
+    (Sizes(129, 129, batch=2), "mixed"),
+    (Sizes(30, 130), "mixed"),
+    (Sizes(130, 70), None),
+    (Sizes(70, 70, head_dim=128), None),
+    (Sizes(129, 129, head_dim=128, heads=1), "mixed"),
+    (Sizes(40, 50, head_dim=96), "weak"),
+    (Sizes(65, 65, head_dim=32), "strong"),
 )
 
 
@@ -62,8 +65,7 @@ def run(
     return out, recurrences.error(got, truth)
 
 
-@pytest.mark.parametrize("strength", [None, "weak", "mixed", "strong"])
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize(("sizes", "strength"), CASES, ids=str)
 def test_that_the_kernels_text_follows_the_delta_rule(builds: Path, sizes: Sizes, strength: str | None) -> None:
     dtype: Dtype = "bf16" if sizes.head_dim == 64 else "fp16"
     out, error = run(HopperOnCpu(builds, seed=0), sizes, dtype, strength, unit_keys=sizes.queries % 2 > 0)
@@ -73,13 +75,15 @@ def test_that_the_kernels_text_follows_the_delta_rule(builds: Path, sizes: Sizes
 
 
 @pytest.mark.parametrize("strength", [None, "mixed"])
-@pytest.mark.parametrize("sizes", [Sizes(300, 300, heads=4, kv_heads=2), Sizes(100, 260, head_dim=128), Sizes(260, 100)], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [Sizes(150, 150, heads=4, kv_heads=2), Sizes(30, 130, head_dim=128, heads=1), Sizes(130, 30)], ids=str
+)
 def test_that_segments_carry_the_state_on(
     builds: Path, monkeypatch: pytest.MonkeyPatch, sizes: Sizes, strength: str | None
 ) -> None:
-    """Several segments where the full sizes would be cut: the last shorter than the others."""
+    """A segment for each chunk."""
     monkeypatch.setattr(segments, "LEAST_CHUNKS", 1)
-    monkeypatch.setattr(segments, "WANTED_BLOCKS", 3 * sizes.heads)
+    monkeypatch.setattr(segments, "WANTED_BLOCKS", 8 * sizes.heads)
     assert segments.cut_of(sizes.heads, sizes.queries, sizes.keys).segments == 3
     out, error = run(HopperOnCpu(builds, seed=1), sizes, "bf16", strength)
     assert error <= LARGEST_ERROR["bf16"]
@@ -88,7 +92,7 @@ def test_that_segments_carry_the_state_on(
 
 
 def test_that_repeated_keys_are_solved(builds: Path) -> None:
-    """Each key overwrites the last value: products of powers of L would lose all digits here. Rounded writes of one key add up."""
+    """Each key overwrites the last value: products of powers of L would lose all digits here. Rounded writes of a key add up."""
     sizes = Sizes(80, 80)
     q, k, v = recurrences.tensors(sizes, "fp16", 0)
     k[:] = 0
@@ -115,9 +119,9 @@ PLANTED = {
 @pytest.mark.parametrize("bug", PLANTED)
 def test_that_a_planted_bug_is_caught(builds: Path, bug: str) -> None:
     caught = 0
-    for seed in range(4):
+    for seed in range(3):
         try:
-            _, error = run(HopperOnCpu(builds, seed=seed, planted=PLANTED[bug]), Sizes(140, 140), "bf16", "mixed")
+            _, error = run(HopperOnCpu(builds, seed=seed, planted=PLANTED[bug]), Sizes(140, 140, heads=1), "bf16", "mixed")
         except (KernelFault, AssertionError):
             caught += 1
         else:

@@ -1,4 +1,4 @@
-"""Gated linear attention's kernels against a float64 recurrence that the same card computes: root mean square error below 5e-3."""
+"""Gated linear attention's kernels against a float64 recurrence that the same card computes: RMS error below 5e-3."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def gates_of(strength: str, shape: tuple[int, ...], seed: int) -> NDArray[np.flo
 def delta(q: Any, k: Any, v: Any, beta: Any, gates: Any | None, scale: float, xp: Any = np) -> Any:
     """S_t = e^(g_t)·(I − β_t·k_t·k_tᵀ)·S_(t−1) + β_t·k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t. q `(B, H, N, D)`, k v `(B, G, M, D)`.
 
-    Gates of tokens `(B, G, M)`, or of channels `(B, G, M, D)`, which fade before the key takes out what it answers. `xp` is numpy or
-    cupy, whose arrays are given and returned.
+    Gates of tokens `(B, G, M)`, or of channels `(B, G, M, D)`, which fade before the key takes out what it answers. `xp` is numpy
+    or cupy, whose arrays are given and returned.
     """
     q, k, v, beta, *of_gates = _per_query_head(xp, q, k, v, beta, *(() if gates is None else (gates,)))
     decay = xp.exp(of_gates[0]) if of_gates else xp.ones(beta.shape)

@@ -1,9 +1,9 @@
 """How a call of the delta rule is cut into chunks and segments, what it holds, and its launch. Imports no CuPy.
 
 A head is S_t = e^(g_t)·(I − β_t·k_t·k_tᵀ)·S_(t−1) + β_t·k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t. On Hopper it is walked 64 tokens at a
-time, on other cards and in fp32 token by token. Where heads are too few for a card, each is cut into segments that are walked at the
-same time: a first kernel finds what each segment does to a state, S ↦ P·S + Z, a second carries the states from segment to segment,
-a third walks again from the state that its segment begins with.
+time, on other cards and in fp32 token by token. Where heads are too few for a card, each is cut into segments that are walked at
+the same time: a first kernel finds what each segment does to a state, S ↦ P·S + Z, a second carries the states from segment to
+segment, a third walks again from the state that its segment begins with.
 Sources: Yang et al. 2024, section 3, arXiv 2406.06484; with gates: Yang et al. 2024, section 3, arXiv 2412.06464.
 """
 
@@ -80,9 +80,10 @@ def attend(
         title: of the variant, for refusals.
         tensors: q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q, in `workload.dtype` (16-bit as bits).
         beta: β `(B, G, M)`, float32 of the device, 0 to 1.
-        gates: None for none; or natural logarithms, at most 0 (−∞ forgets everything): `(B, G, M)` float32 (on Hopper less than −88
-            counts as −88, which leaves nothing of any number), or `(B, G, M, D)` as `gla.attend` has them, each channel of the state
-            then fading apart before the key takes out what it answers (Kimi delta attention): that runs token by token on every card.
+        gates: None for none; or natural logarithms, at most 0 (−∞ forgets everything): `(B, G, M)` float32 (on Hopper less than
+            −88 counts as −88, which leaves nothing of any number), or `(B, G, M, D)` as `gla.attend` has them, each channel of
+            the state then fading apart before the key takes out what it answers (Kimi delta attention, arXiv 2510.26692): that runs
+            token by token on every card.
         workload: only dtype and causal are looked at.
         scale: of the output, such as D^-½.
         lengths: 1/‖k_t‖ `(B, G, M)`, float32: what each key is multiplied by to be of length 1. None: keys are of length 1.

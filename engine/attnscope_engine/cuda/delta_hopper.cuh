@@ -14,8 +14,7 @@
 #include "state_scans.cuh"
 
 constexpr int THREADS = 128 * (2 + KEEPERS);
-// Registers that warpgroups give away and take.
-constexpr int OF_BRINGERS = KEEPERS == 2 ? 32 : 40, OF_SOLVERS = KEEPERS == 2 ? 96 : 152, OF_KEEPERS = KEEPERS == 2 ? 192 : 208;
+constexpr int OF_BRINGERS = KEEPERS == 2 ? 32 : 40;  // registers that warpgroups give away and take, see `Memory` too
 
 // ---------------------------------------------------------------- shared memory
 
@@ -35,6 +34,8 @@ struct Memory {
   static constexpr u32 VALUES_FULL = KEYS_FREE + 8 * STAGES, VALUES_FREE = VALUES_FULL + 8 * VALUE_STAGES;
   static constexpr u32 SOLVED_FULL = VALUES_FREE + 8 * VALUE_STAGES, SOLVED_FREE = SOLVED_FULL + 16;
   static constexpr u32 OUTPUTS_FULL = SOLVED_FREE + 16, END = OUTPUTS_FULL + (OUTPUTS ? 8 * VALUE_STAGES * KEEPERS : 0);
+
+  static constexpr int OF_SOLVERS = KEEPERS == 1 ? 152 : OUTPUTS ? 96 : 128, OF_KEEPERS = KEEPERS == 1 ? 208 : OUTPUTS ? 192 : 176;
 
   unsigned char* base;
   u32 address;
@@ -200,7 +201,7 @@ __device__ __forceinline__ void invert_diagonal(float (&x)[16], const float* blo
 // x (16 × 16) += a · a block of a panel turned, in fp16: L and T of keys of length 1 are of its range, and have three bits more there
 // than in bf16.
 __device__ __forceinline__ void multiply_block(float (&x)[2][4], const u32 (&a)[4], u32 panel, int row, int column) {
-  const int lane = threadIdx.x & 31;
+  const int lane = again(threadIdx.x & 31);
   u32 b[4];
   load_matrices(b, part_of(panel, 16 * row + (lane & 7) + (lane >> 4) * 8, 2 * column + (lane >> 3 & 1)));
   mma_16bit<FP16>(x[0], a, b[0], b[1]);
@@ -245,7 +246,6 @@ __device__ __forceinline__ void solve_column(u32 solved, u32 lower, int warp, co
 template <class M>
 __device__ __forceinline__ void solve(const M& memory, const Walk& walk, float scale) {
   const int thread = threadIdx.x & 127, lane = threadIdx.x & 31, warp = thread >> 5, row = 16 * warp + (lane >> 2);
-  const int own = 16 * warp + (lane & 15);  // column of the warp's diagonal block
   const u32 lower_at = memory.address + M::LOWER_AT;
   float* const diagonal = (float*)(memory.base + M::DIAGONAL_AT) + warp * 16 * DIAGONAL_STRIDE;
   for (u32 i = thread; i < 2 * PANEL / 16; i += 128)  // T is never written above its diagonal
@@ -267,6 +267,7 @@ __device__ __forceinline__ void solve(const M& memory, const Walk& walk, float s
     invert_diagonal(x, diagonal, lane & 15);
     wait_until_free<2>(memory.address + M::SOLVED_FREE, i);
     if (lane < 16) {
+      const int own = 16 * warp + again(lane);  // column of L
       const float beta = factors[WRITE + own], *const lengths = factors + LENGTH + 16 * warp;
 #pragma unroll
       for (int j = 0; j < 16; ++j) {
@@ -403,10 +404,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) delta_outputs(
     if (warp == 1) bring_factors(memory, of_head(beta, gates, with_lengths ? lengths : nullptr, keys, key_matrix), walk, scale);
     if (warp >= 2 && warp < 2 + KEEPERS && (threadIdx.x & 31) == 0) take_outputs(memory, out, warp - 2, matrix, walk);
   } else if (group == 1) {
-    registers_shrink<OF_SOLVERS>();
+    registers_shrink<M::OF_SOLVERS>();
     solve(memory, walk, scale);
   } else {
-    registers_grow<OF_KEEPERS>();
+    registers_grow<M::OF_KEEPERS>();
     float state[WIDTH / 2];
     if (segment == 0)
       clear(state);
@@ -438,10 +439,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) delta_transitions(
     if (threadIdx.x == 0) bring_tiles(memory, k, k, of_identity ? nullptr : &v, 0, key_matrix, walk);
     if (warp == 1) bring_factors(memory, of_head(beta, gates, with_lengths ? lengths : nullptr, keys, key_matrix), walk, 1.f);
   } else if (group == 1) {
-    registers_shrink<OF_SOLVERS>();
+    registers_shrink<M::OF_SOLVERS>();
     solve(memory, walk, 1.f);
   } else {
-    registers_grow<OF_KEEPERS>();
+    registers_grow<M::OF_KEEPERS>();
     const int keeper = group - 2, thread = threadIdx.x & 127;
     const int row = 64 * keeper + 16 * (thread >> 5) + (thread >> 2 & 7), column = 2 * (thread & 3);
     float state[WIDTH / 2];

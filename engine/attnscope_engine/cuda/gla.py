@@ -1,9 +1,9 @@
 """How a call of gated linear attention is cut into chunks and segments, what it holds, and its launch. Imports no CuPy.
 
 A head is S_t = diag(e^(g_t))·S_(t−1) + k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t, each of the D channels of k with a gate of its own. On
-Hopper it is walked 64 tokens at a time, on other cards and in fp32 token by token. Where heads are too few for a card, each is cut
-into segments that are walked at the same time: a first kernel finds what each segment adds to the state and what it leaves of each
-channel, a second carries the states from segment to segment, a third walks again from the state that its segment begins with.
+Hopper it is walked 64 tokens at a time, on other cards and in fp32 token by token. Where heads are too few for a card, each is
+cut into segments that are walked at the same time: a first kernel finds what each segment adds to the state and what it leaves of
+each channel, a second carries the states from segment to segment, a third walks again from the state that each begins with.
 Source: Yang et al. 2024, section 4, arXiv 2312.06635.
 """
 

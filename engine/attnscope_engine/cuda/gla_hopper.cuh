@@ -15,7 +15,7 @@
 #include "state_scans.cuh"
 
 constexpr int GATERS = PANELS, THREADS = 128 * (1 + GATERS + KEEPERS);
-constexpr int BLOCK = 16, BLOCKS = CHUNK / BLOCK, UNROLLED = 16;
+constexpr int BLOCK = 16, BLOCKS = CHUNK / BLOCK, UNROLLED = GATE_FLOATS ? 8 : 16;
 constexpr u32 GATE_TILE = (GATE_FLOATS ? 2 : 1) * TILE;
 // Registers that warpgroups give away and take.
 constexpr int OF_BRINGERS = GATERS == 2 ? 24 : 40, OF_GATERS = GATERS == 2 ? 80 : 152, OF_KEEPERS = GATERS == 2 ? 160 : 208;
@@ -247,7 +247,7 @@ struct ScoreBlocks {
 
   __device__ __forceinline__ void make(const Memory<true>& memory, int i, const InMemory& of, float shrink) const {
     if (first > block) return;
-    const int lane = threadIdx.x & 31, channel = 2 * (lane & 3);
+    const int lane = again(threadIdx.x & 31), channel = 2 * (lane & 3);
     const u32 queries = memory.address + Memory<true>::NEAR_AT, keys = queries + TILE;
     const float *const strengths = memory.strengths(i) + channel, *const inverses = memory.inverses(i) + block * WIDTH + channel;
     float scores[COLUMNS][2][4] = {}, largest = 0.f;

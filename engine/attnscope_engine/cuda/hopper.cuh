@@ -108,3 +108,8 @@ __device__ __forceinline__ float reciprocal(float x) {
 }
 // A number that is the same in all lanes: tells the compiler so.
 __device__ __forceinline__ int uniform(int x) { return __shfl_sync(~0u, x, 0); }
+// The same number; but what is computed from it is computed where it is used, not kept in registers over a loop.
+__device__ __forceinline__ int again(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}

@@ -98,7 +98,7 @@ class Call:
         return not self.device.portable and self.device.capability == hopper.CAPABILITY and workload.dtype != "fp32"
 
     def states(self, floats: int, otherwise: Any) -> Any:
-        """What segments do to a state, and then begin with: so many fp32 numbers each. Nothing, and `otherwise`, for one segment."""
+        """What segments do to a state, and then begin with: so many fp32 numbers each. `otherwise` where there is one segment."""
         if self.cut.segments == 1:
             return otherwise
         return self.device.empty((self.batch * self.kv_heads * self.cut.segments, floats), "float32")

@@ -219,6 +219,7 @@ inline void products_wait() {
     while ((int)of.groups.size() > LEFT) make_oldest_group(of);
   });
 }
+inline int again(int x) { return x; }
 template <int REGISTERS>
 inline void registers_shrink() {}
 template <int REGISTERS>
