@@ -34,7 +34,7 @@ class Call:
     scale: float
 
 
-def call_of(sizes: Sizes, dtype: Dtype, strength: str | None, unit_keys: bool = True) -> Call:
+def call_of(sizes: Sizes, dtype: Dtype, strength: str | None, unit_keys: bool = True, of_channels: bool = False) -> Call:
     from attnscope_engine.devices.cuda import from_bits, to_bits
 
     q, k, v = recurrences.tensors(sizes, dtype, seed=sizes.queries)
@@ -42,7 +42,7 @@ def call_of(sizes: Sizes, dtype: Dtype, strength: str | None, unit_keys: bool = 
     if unit_keys:
         k = from_bits(to_bits(k * lengths[..., None], dtype), dtype)
     beta = np.random.default_rng(1).random(sizes.k[:3], np.float32)
-    gates = None if strength is None else recurrences.gates_of(strength, sizes.k[:3], 2)
+    gates = None if strength is None else recurrences.gates_of(strength, sizes.k if of_channels else sizes.k[:3], 2)
     return Call(q, k, v, beta, gates, None if unit_keys else lengths, sizes.head_dim**-0.5)
 
 
@@ -50,7 +50,7 @@ def launched(device: Any, call: Call, dtype: Dtype) -> Any:
     """Bits of the output, poisoned before, as workspaces are."""
     with device.stream, device.holding(PoisonedScratch()):
         tensors = [device.upload(x, dtype) for x in (call.q, call.k, call.v)]
-        out = device.cupy.full(call.q.shape, 0x7FFF, "uint16")
+        out = device.upload(np.full(call.q.shape, np.nan, np.float32), dtype)
         beta, gates, lengths = (None if x is None else device.upload(x, "fp32") for x in (call.beta, call.gates, call.lengths))
         stem = "deltanet" if gates is None else "gated_deltanet"
         workload = Workload(dtype=dtype, causal=True)
@@ -67,10 +67,12 @@ def truth_of(device: Any, call: Call) -> Any:
         return recurrences.delta(q, keys, v, beta, gates, call.scale, device.cupy).get()
 
 
-def check(device: Any, sizes: Sizes, dtype: Dtype, strength: str | None, unit_keys: bool = True) -> float:
+def check(
+    device: Any, sizes: Sizes, dtype: Dtype, strength: str | None, unit_keys: bool = True, of_channels: bool = False
+) -> float:
     from attnscope_engine.devices.cuda import from_bits
 
-    call = call_of(sizes, dtype, strength, unit_keys)
+    call = call_of(sizes, dtype, strength, unit_keys, of_channels)
     bits = launched(device, call, dtype)
     got = from_bits(bits, dtype)
     assert np.isfinite(got).all(), "an output was not written, or something unwritten was read"
@@ -109,3 +111,15 @@ def test_that_every_number_of_segments_gives_the_same(device: Any, monkeypatch: 
         monkeypatch.setattr(segments, "LEAST_CHUNKS", least)
         monkeypatch.setattr(segments, "WANTED_BLOCKS", wanted)
         assert check(device, Sizes(1000, 1000, heads=2, head_dim=128), "bf16", "weak") < LARGEST_ERROR
+
+
+@pytest.mark.parametrize("of_channels", [False, True])
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_that_every_card_follows_it_token_by_token(
+    device: Any, monkeypatch: pytest.MonkeyPatch, dtype: Dtype, of_channels: bool
+) -> None:
+    """Gates of channels run so on every card."""
+    monkeypatch.setattr(device, "portable", not of_channels)
+    for n, head_dim in ((65, 64), (1000, 128)):
+        error = check(device, Sizes(n, n, heads=4, kv_heads=2, head_dim=head_dim), dtype, "mixed", of_channels=of_channels)
+        assert error < (1e-5 if dtype == "fp32" else 1e-3), n

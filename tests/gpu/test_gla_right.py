@@ -24,7 +24,7 @@ def launched(device: Any, arrays: list[Any], gates: Any, dtype: Dtype, scale: fl
     """Bits of the output, poisoned before, as workspaces are."""
     with device.stream, device.holding(PoisonedScratch()):
         tensors = [device.upload(x, dtype) for x in arrays]
-        out = device.cupy.full(arrays[0].shape, 0x7FFF, "uint16")
+        out = device.upload(np.full(arrays[0].shape, np.nan, np.float32), dtype)
         gla.attend(device, "gla", "GLA", (*tensors, out), device.cupy.asarray(gates), Workload(dtype=dtype, causal=True), scale)
         return out.get()
 
@@ -79,3 +79,11 @@ def test_that_every_number_of_segments_gives_the_same(device: Any, monkeypatch: 
         monkeypatch.setattr(segments, "LEAST_CHUNKS", least)
         monkeypatch.setattr(segments, "WANTED_BLOCKS", wanted)
         assert check(device, Sizes(1000, 1000, heads=2, head_dim=128), "bf16", "weak", float_gates=True) < LARGEST_ERROR
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_that_every_card_follows_it_token_by_token(device: Any, monkeypatch: pytest.MonkeyPatch, dtype: Dtype) -> None:
+    monkeypatch.setattr(device, "portable", True)
+    for n, head_dim in ((65, 64), (1000, 128)):
+        error = check(device, Sizes(n, n, heads=4, kv_heads=2, head_dim=head_dim), dtype, "mixed", float_gates=dtype == "fp32")
+        assert error < (1e-5 if dtype == "fp32" else 1e-3), n

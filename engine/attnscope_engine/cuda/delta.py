@@ -82,8 +82,8 @@ def attend(
         beta: β `(B, G, M)`, float32 of the device, 0 to 1.
         gates: None for none; or natural logarithms, at most 0 (−∞ forgets everything): `(B, G, M)` float32 (on Hopper less than
             −88 counts as −88, which leaves nothing of any number), or `(B, G, M, D)` as `gla.attend` has them, each channel of
-            the state then fading apart before the key takes out what it answers (Kimi delta attention, arXiv 2510.26692): that runs
-            token by token on every card.
+            the state then fading apart before the key takes out what it answers (Kimi delta attention, arXiv 2510.26692): that
+            runs token by token on every card.
         workload: only dtype and causal are looked at.
         scale: of the output, such as D^-½.
         lengths: 1/‖k_t‖ `(B, G, M)`, float32: what each key is multiplied by to be of length 1. None: keys are of length 1.
