@@ -114,3 +114,8 @@ __device__ __forceinline__ u32 product_of_pairs(u32 a, u32 b) {
   asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
   return y;
 }
+// The same number; but what is computed from it is computed where it is used, not kept in registers over a loop.
+__device__ __forceinline__ int again(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}

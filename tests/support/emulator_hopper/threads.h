@@ -33,6 +33,7 @@ using std::min;
 struct uint4 { u32 x, y, z, w; };
 inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
 struct alignas(8) float2 { float x, y; };
+inline float2 make_float2(float x, float y) { return {x, y}; }
 struct alignas(16) float4 { float x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline int load_index(const int* from) { return *from; }
@@ -85,6 +86,7 @@ inline void wait_until(Ready ready) {
 // ---- shared memory: NaN in both 16-bit types until written. Addresses begin at 1024, so that 0 is an error.
 constexpr u32 SHARED_BYTES = 232448, SHARED_START = 1024;
 alignas(1024) static unsigned char shared_bytes[SHARED_BYTES];
+#define SHARED_MEMORY(name) unsigned char* const name = shared_bytes
 inline u32 shared_address(const void* pointer) { return SHARED_START + (u32)((const unsigned char*)pointer - shared_bytes); }
 inline unsigned char* shared_at(u32 address) {
   if (address < SHARED_START || address >= SHARED_START + SHARED_BYTES) fail("no shared memory at " + std::to_string(address));

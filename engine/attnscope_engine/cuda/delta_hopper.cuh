@@ -1,0 +1,455 @@
+// The delta rule on Hopper, chunk by chunk: a block walks over a segment of one head's tokens, the state never leaves its registers.
+//
+//   S_t = e^(g_t)·(I − β_t·k_t·k_tᵀ)·S_(t−1) + β_t·k_t·v_tᵀ,   out_t = scale·S_tᵀ·q_t,   keys of length 1.
+// Sources: Yang et al. 2024, section 3, arXiv 2406.06484; with gates: Yang et al. 2024, section 3, arXiv 2412.06464. With b_i the decay
+// (log2) from a chunk's start to after its token i, Λ that of the whole chunk:
+//   L_ij = β_i·2^(b_i − b_j)·k_i·k_j below the diagonal,   T = (I + L)⁻¹·diag(β),   R_i = v_i − 2^(b_i)·Sᵀ·k_i  (what S lacks of v_i),
+//   U = T·R,   out_i = scale·(2^(b_i)·Sᵀ·q_i + Σ_(j≤i) 2^(b_i − b_j)·(q_i·k_j)·u_j),   S ← 2^Λ·S + Σ_j 2^(Λ − b_j)·k_j·u_jᵀ.
+// No exponent of a pair that is seen is positive, so nothing overflows however strong the gates are. Keys need not have length 1: their
+// lengths are in the factors of tokens, where they cost nothing.
+// Warpgroups of a block: one brings tiles, the factors of tokens, and takes outputs away; one solves: T and the scores of a chunk, a
+// chunk or two ahead; one keeps the state of each 64 columns of the values.
+// Constants: those of `chunk_tiles.cuh`, GATED, STAGES (of keys and queries), VALUE_STAGES.
+#include "chunk_tiles.cuh"
+#include "state_scans.cuh"
+
+constexpr int THREADS = 128 * (2 + KEEPERS);
+constexpr int OF_BRINGERS = KEEPERS == 2 ? 32 : 40;  // registers that warpgroups give away and take, see `Memory` too
+
+// ---------------------------------------------------------------- shared memory
+
+// Factors of a chunk's tokens, each 64 floats: b; what a key weighs as seen from b by another key (log2 with gates, else itself); β by
+// length; β; length; what an answer to the key itself counts; what is left of the token at the end; what an answer to the query counts.
+// Then 2^Λ. (Lengths: of what a key is multiplied by. That of the key of a write is part of the write, so nothing else sees it.)
+enum Factor { STILL = 0, SEEN = 64, GAIN = 128, WRITE = 192, LENGTH = 256, TAKEN = 320, LATE = 384, READ = 448, WHOLE = 512, FACTORS = 516 };
+
+// Bytes in this order. Outputs go out where their values came in.
+template <bool OUTPUTS_>
+struct Memory {
+  static constexpr bool OUTPUTS = OUTPUTS_;
+  static constexpr u32 STAGE = (OUTPUTS ? 2 : 1) * TILE, VALUES_AT = STAGES * STAGE, SOLVED_AT = VALUES_AT + VALUE_STAGES * TILE;
+  static constexpr u32 SCORES_AT = SOLVED_AT + 2 * PANEL, LOWER_AT = SCORES_AT + (OUTPUTS ? 2 * PANEL : 0);
+  static constexpr u32 DIAGONAL_AT = LOWER_AT + PANEL, FACTORS_AT = DIAGONAL_AT + 4 * 16 * 20 * 4;
+  static constexpr u32 KEYS_FULL = FACTORS_AT + STAGES * FACTORS * 4, KEYS_FREE = KEYS_FULL + 8 * STAGES;
+  static constexpr u32 VALUES_FULL = KEYS_FREE + 8 * STAGES, VALUES_FREE = VALUES_FULL + 8 * VALUE_STAGES;
+  static constexpr u32 SOLVED_FULL = VALUES_FREE + 8 * VALUE_STAGES, SOLVED_FREE = SOLVED_FULL + 16;
+  static constexpr u32 OUTPUTS_FULL = SOLVED_FREE + 16, END = OUTPUTS_FULL + (OUTPUTS ? 8 * VALUE_STAGES * KEEPERS : 0);
+
+  static constexpr int OF_SOLVERS = KEEPERS == 1 ? 152 : OUTPUTS ? 96 : 128, OF_KEEPERS = KEEPERS == 1 ? 208 : OUTPUTS ? 192 : 176;
+
+  unsigned char* base;
+  u32 address;
+
+  __device__ __forceinline__ u32 keys(int i) const { return address + i % STAGES * STAGE; }
+  __device__ __forceinline__ u32 queries(int i) const { return keys(i) + TILE; }
+  __device__ __forceinline__ u32 values(int i) const { return address + VALUES_AT + i % VALUE_STAGES * TILE; }
+  __device__ __forceinline__ u32 solved(int i) const { return address + SOLVED_AT + i % 2 * PANEL; }
+  __device__ __forceinline__ u32 scores(int i) const { return address + SCORES_AT + i % 2 * PANEL; }
+  __device__ __forceinline__ float* factors(int i) const { return (float*)(base + FACTORS_AT) + i % STAGES * FACTORS; }
+  __device__ __forceinline__ u32 outputs_full(int keeper) const { return address + OUTPUTS_FULL + 8 * VALUE_STAGES * keeper; }
+
+  __device__ __forceinline__ void make_barriers() const {
+    if (threadIdx.x == 0) {
+      make_ring(address + KEYS_FULL, STAGES, 2);  // the copy engine and the warp that makes factors
+      make_ring(address + KEYS_FREE, STAGES, 4 + 4 * KEEPERS);
+      make_ring(address + VALUES_FULL, VALUE_STAGES, 1);
+      make_ring(address + VALUES_FREE, VALUE_STAGES, OUTPUTS ? KEEPERS : 4 * KEEPERS);
+      make_ring(address + SOLVED_FULL, 2, 4);
+      make_ring(address + SOLVED_FREE, 2, 4 * KEEPERS);
+      if (OUTPUTS) make_ring(address + OUTPUTS_FULL, VALUE_STAGES * KEEPERS, 4);
+      barriers_are_made();
+    }
+    __syncthreads();
+  }
+};
+
+// ---------------------------------------------------------------- the warpgroup that brings
+
+// One thread. Without `v` (a segment's transition) no values are brought.
+template <class M>
+__device__ __forceinline__ void bring_tiles(const M& memory, const TensorMap& q, const TensorMap& k, const TensorMap* v, int matrix,
+                                            int key_matrix, const Walk& walk) {
+#pragma unroll 1
+  for (int i = 0; walk.has(i); ++i) {
+    const u32 keys_full = barrier_of<STAGES>(memory.address + M::KEYS_FULL, i);
+    wait_until_free<STAGES>(memory.address + M::KEYS_FREE, i);
+    barrier_expect(keys_full, M::STAGE);
+    bring_tile<PANELS>(memory.keys(i), k, keys_full, walk.token(i), key_matrix);
+    if (M::OUTPUTS) bring_tile<PANELS>(memory.queries(i), q, keys_full, walk.row(i), matrix);
+    if (!v) continue;
+    const u32 values_full = barrier_of<VALUE_STAGES>(memory.address + M::VALUES_FULL, i);
+    wait_until_free<VALUE_STAGES>(memory.address + M::VALUES_FREE, i);
+    barrier_expect(values_full, TILE);
+    bring_tile<PANELS>(memory.values(i), *v, values_full, walk.token(i), key_matrix);
+  }
+}
+
+// Of one head's tokens; `gates` is not read without GATED, `lengths` may be null.
+struct OfTokens {
+  const float *beta, *gates, *lengths;
+  int tokens;
+};
+// Of two neighbouring tokens; one that is not there neither writes nor decays.
+struct Pair {
+  float beta[2], gate[2], length[2];
+
+  __device__ __forceinline__ void read(const OfTokens& of, int token) {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const bool there = token + e >= 0 && token + e < of.tokens;
+      beta[e] = there ? of.beta[token + e] : 0.f;
+      gate[e] = GATED && there ? fmaxf(of.gates[token + e] * LOG2_E, MOST_FORGOTTEN) : 0.f;
+      length[e] = there && of.lengths ? of.lengths[token + e] : 1.f;
+    }
+  }
+};
+
+// One warp: a lane has two tokens of a chunk, and reads those of the next chunk before it waits.
+template <class M>
+__device__ __forceinline__ void bring_factors(const M& memory, const OfTokens& of, const Walk& walk, float scale) {
+  const int lane = threadIdx.x & 31;
+  Pair next;
+  if (walk.has(0)) next.read(of, walk.token(0) + 2 * lane);
+#pragma unroll 1
+  for (int i = 0; walk.has(i); ++i) {
+    const Pair pair = next;
+    if (walk.has(i + 1)) next.read(of, walk.token(i + 1) + 2 * lane);
+    float until = pair.gate[0] + pair.gate[1];
+#pragma unroll
+    for (int distance = 1; GATED && distance < 32; distance *= 2) {
+      const float before = __shfl_up_sync(~0u, until, distance);
+      if (lane >= distance) until += before;
+    }
+    const float whole = GATED ? __shfl_sync(~0u, until, 31) : 0.f;
+    float* const factors = memory.factors(i) + 2 * lane;
+    wait_until_free<STAGES>(memory.address + M::KEYS_FREE, i);
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const float still = e ? until : until - pair.gate[1], kept = GATED ? exp2_fast(still) : 1.f;
+      factors[STILL + e] = still;
+      factors[SEEN + e] = GATED ? still - log2_fast(pair.length[e]) : pair.length[e];
+      factors[GAIN + e] = pair.beta[e] * pair.length[e];
+      factors[WRITE + e] = pair.beta[e];
+      factors[LENGTH + e] = pair.length[e];
+      factors[TAKEN + e] = pair.length[e] * kept;
+      factors[LATE + e] = GATED ? exp2_fast(whole - still) : 1.f;
+      factors[READ + e] = scale * kept;
+    }
+    if (lane == 0) factors[WHOLE] = exp2_fast(whole);
+    release(barrier_of<STAGES>(memory.address + M::KEYS_FULL, i));
+  }
+}
+
+// One thread for each keeper.
+__device__ __forceinline__ void take_outputs(const Memory<true>& memory, const TensorMap& out, int keeper, int matrix, const Walk& walk) {
+#pragma unroll 1
+  for (int i = 0; walk.has(i); ++i) {
+    wait_for<VALUE_STAGES>(memory.outputs_full(keeper), i);
+    if (walk.row(i) + CHUNK > 0) {  // not a chunk of keys that come before all queries
+      store_box(out, memory.values(i) + keeper * PANEL, 64 * keeper, walk.row(i), matrix);
+      stores_commit();
+      stores_wait_read<0>();
+    }
+    barrier_arrive(barrier_of<VALUE_STAGES>(memory.address + Memory<true>::VALUES_FREE, i));
+  }
+  stores_wait_all();
+}
+
+// ---------------------------------------------------------------- the warpgroup that solves
+
+// What token i of a pair makes of token j: products of keys become L, those of queries and keys the scores. `row` and row + 8 are the
+// thread's rows of the chunk, `own` their factors; the diagonal is seen by queries only.
+template <bool OF_QUERIES>
+__device__ __forceinline__ void weigh(float (&products)[CHUNK / 2], const float* factors, int row, const float (&own)[2]) {
+  const float still[2] = {factors[STILL + row], factors[STILL + row + 8]};
+#pragma unroll
+  for (int i = 0; i < CHUNK / 2; i += 2) {
+    const int half = i >> 1 & 1, of = row + 8 * half + int(OF_QUERIES), column = 8 * (i >> 2) + 2 * (threadIdx.x & 3);
+    const float2 seen = *(const float2*)(factors + (OF_QUERIES ? STILL : SEEN) + column);
+    const float x = GATED ? exp2_fast(still[half] - seen.x) : OF_QUERIES ? 1.f : seen.x;
+    const float y = GATED ? exp2_fast(still[half] - seen.y) : OF_QUERIES ? 1.f : seen.y;
+    products[i] = column < of ? products[i] * (x * own[half]) : 0.f;
+    products[i + 1] = column + 1 < of ? products[i + 1] * (y * own[half]) : 0.f;
+  }
+}
+
+// The 16 × 16 blocks on the diagonal of L, in fp32, turned: each warp stores its own.
+constexpr int DIAGONAL_STRIDE = 20;
+__device__ __forceinline__ void store_diagonal(float* block, const float (&lower)[CHUNK / 2]) {
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3, row = lane >> 2, column = 2 * (lane & 3);
+#pragma unroll
+  for (int i = 0; i < CHUNK / 2; ++i)  // all registers are named, a warp's own are taken
+    if (i >> 3 == warp) block[(column + 8 * (i >> 2 & 1) + (i & 1)) * DIAGONAL_STRIDE + row + 8 * (i >> 1 & 1)] = lower[i];
+}
+
+// Column `column` of the inverse of I + block, by substitution in fp32: exact where keys repeat, as products of powers would not be.
+__device__ __forceinline__ void invert_diagonal(float (&x)[16], const float* block, int column) {
+#pragma unroll
+  for (int i = 0; i < 16; ++i) x[i] = i == column ? 1.f : 0.f;
+#pragma unroll
+  for (int j = 0; j < 15; ++j)
+#pragma unroll
+    for (int first = (j + 1) / 4 * 4; first < 16; first += 4) {
+      const float4 below = *(const float4*)(block + j * DIAGONAL_STRIDE + first);
+      if (first > j) x[first] = fmaf(-below.x, x[j], x[first]);
+      if (first + 1 > j) x[first + 1] = fmaf(-below.y, x[j], x[first + 1]);
+      if (first + 2 > j) x[first + 2] = fmaf(-below.z, x[j], x[first + 2]);
+      if (first + 3 > j) x[first + 3] = fmaf(-below.w, x[j], x[first + 3]);
+    }
+}
+
+// x (16 × 16) += a · a block of a panel turned, in fp16: L and T of keys of length 1 are of its range, and have three bits more there
+// than in bf16.
+__device__ __forceinline__ void multiply_block(float (&x)[2][4], const u32 (&a)[4], u32 panel, int row, int column) {
+  const int lane = again(threadIdx.x & 31);
+  u32 b[4];
+  load_matrices(b, part_of(panel, 16 * row + (lane & 7) + (lane >> 4) * 8, 2 * column + (lane >> 3 & 1)));
+  mma_16bit<FP16>(x[0], a, b[0], b[1]);
+  mma_16bit<FP16>(x[1], a, b[2], b[3]);
+}
+__device__ __forceinline__ void round_block(u32 (&a)[4], const float (&x)[2][4], float sign) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) a[i] = pack<FP16>(sign * x[i >> 1][2 * (i & 1)], sign * x[i >> 1][2 * (i & 1) + 1]);
+}
+
+// The blocks of T below the diagonal of block column `warp`, turned, so that each result is the left operand of the next:
+// T_cᵀ(i) = −(Σ_k T_cᵀ(k)·L_ikᵀ)·T_iiᵀ. `lower`: L, with the diagonal blocks of T in the place of its own. β: of the columns;
+// `lengths`: of all rows.
+__device__ __forceinline__ void solve_column(u32 solved, u32 lower, int warp, const float (&beta)[2],
+                                             const float* lengths) {
+  const int lane = threadIdx.x & 31;
+  u32 column[4][4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i == warp)
+      load_matrices_transposed(column[i], part_of(lower, 16 * i + (lane & 7) + (lane >> 4) * 8, 2 * i + (lane >> 3 & 1)));
+    if (i <= warp) continue;
+    float sum[2][4] = {}, x[2][4] = {};
+#pragma unroll
+    for (int k = 0; k < i; ++k)
+      if (k >= warp) multiply_block(sum, column[k], lower, i, k);
+    round_block(column[i], sum, -1.f);
+    multiply_block(x, column[i], lower, i, i);
+    round_block(column[i], x, 1.f);
+    u32 packed[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float2 length = *(const float2*)(lengths + 16 * i + 8 * (j >> 1) + 2 * (lane & 3));
+      const float* const pair = &x[j >> 1][2 * (j & 1)];
+      packed[j] = pack<DTYPE>(pair[0] * (beta[j & 1] * length.x), pair[1] * (beta[j & 1] * length.y));
+    }
+    store_matrices_transposed(part_of(solved, 16 * i + (lane >> 4) * 8 + (lane & 7), 2 * warp + (lane >> 3 & 1)), packed[0], packed[1],
+                              packed[2], packed[3]);
+  }
+}
+
+template <class M>
+__device__ __forceinline__ void solve(const M& memory, const Walk& walk, float scale) {
+  const int thread = threadIdx.x & 127, lane = threadIdx.x & 31, warp = thread >> 5, row = 16 * warp + (lane >> 2);
+  const u32 lower_at = memory.address + M::LOWER_AT;
+  float* const diagonal = (float*)(memory.base + M::DIAGONAL_AT) + warp * 16 * DIAGONAL_STRIDE;
+  for (u32 i = thread; i < 2 * PANEL / 16; i += 128)  // T is never written above its diagonal
+    *(uint4*)(memory.base + M::SOLVED_AT + 16 * i) = make_uint4(0, 0, 0, 0);
+#pragma unroll 1
+  for (int i = 0; walk.has(i); ++i) {
+    const float* const factors = memory.factors(i);
+    float lower[CHUNK / 2], scores[CHUNK / 2], x[16];
+    wait_for<STAGES>(memory.address + M::KEYS_FULL, i);
+    products_begin();
+    multiply_tiles(lower, memory.keys(i), memory.keys(i));
+    products_commit();
+    products_wait<0>();
+    weigh<false>(lower, factors, row, {factors[GAIN + row], factors[GAIN + row + 8]});
+    named_sync(1, 128);  // all warps are through with the last chunk's L
+    store_scores<FP16>(lower_at, lower);
+    store_diagonal(diagonal, lower);
+    __syncwarp();
+    invert_diagonal(x, diagonal, lane & 15);
+    wait_until_free<2>(memory.address + M::SOLVED_FREE, i);
+    if (lane < 16) {
+      const int own = 16 * warp + again(lane);  // column of L
+      const float beta = factors[WRITE + own], *const lengths = factors + LENGTH + 16 * warp;
+#pragma unroll
+      for (int j = 0; j < 16; ++j) {
+        const u32 at = part_of(0, 16 * warp + j, own >> 3) + 2 * (own & 7);
+        *(u16*)(memory.base + M::LOWER_AT + at) = (u16)pack<FP16>(x[j], 0.f);
+        *(u16*)(memory.base + M::SOLVED_AT + i % 2 * PANEL + at) = (u16)pack<DTYPE>(x[j] * (beta * lengths[j]), 0.f);
+      }
+    }
+    if (M::OUTPUTS) {  // behind what is left to solve
+      products_begin();
+      multiply_tiles(scores, memory.queries(i), memory.keys(i));
+      products_commit();
+    }
+    named_sync(1, 128);  // L and the inverses of its diagonal blocks are there
+    solve_column(memory.solved(i), lower_at, warp, {factors[WRITE + row], factors[WRITE + row + 8]}, factors + LENGTH);
+    if (M::OUTPUTS) {
+      products_wait<0>();
+      weigh<true>(scores, factors, row, {scale, scale});
+      store_scores<DTYPE>(memory.scores(i), scores);
+    }
+    release(barrier_of<STAGES>(memory.address + M::KEYS_FREE, i));
+    make_seen();
+    release(barrier_of<2>(memory.address + M::SOLVED_FULL, i));
+  }
+}
+
+// ---------------------------------------------------------------- the warpgroups that keep the state
+
+template <class M>
+__device__ __forceinline__ void keep(const M& memory, const Walk& walk, int keeper, float (&state)[WIDTH / 2], bool with_values) {
+  u32 rounded[WIDTH / 4];
+  round_all(rounded, state);
+#pragma unroll 1
+  for (int i = 0; walk.has(i); ++i) {
+    const float* const factors = memory.factors(i);
+    const u32 values_at = memory.values(i) + keeper * PANEL;
+    float answers[CHUNK / 2];
+    u32 values[CHUNK / 4], late[CHUNK / 4];
+    wait_for<STAGES>(memory.address + M::KEYS_FULL, i);
+    products_begin();
+    ask_state(answers, rounded, memory.keys(i));
+    products_commit();
+    if (with_values) {
+      wait_for<VALUE_STAGES>(memory.address + M::VALUES_FULL, i);
+      load_values(values, values_at);
+      if (!M::OUTPUTS) release(barrier_of<VALUE_STAGES>(memory.address + M::VALUES_FREE, i));
+    } else {
+#pragma unroll
+      for (int j = 0; j < CHUNK / 4; ++j) values[j] = 0;
+    }
+    products_wait<0>();
+#pragma unroll
+    for (int j = 0; j < CHUNK / 4; ++j) {  // what the state lacks of the values
+      const float2 taken = at_tokens(factors + TAKEN, j);
+      values[j] = pack<DTYPE>(fmaf(-taken.x, answers[2 * j], unpacked<DTYPE>((u16)values[j])),
+                              fmaf(-taken.y, answers[2 * j + 1], unpacked<DTYPE>((u16)(values[j] >> 16))));
+    }
+    wait_for<2>(memory.address + M::SOLVED_FULL, i);
+    products_begin();
+    mix_tokens(answers, values, memory.solved(i), 0);
+    products_commit();
+    if (GATED) {
+      const float whole = factors[WHOLE];
+#pragma unroll
+      for (int j = 0; j < WIDTH / 2; ++j) state[j] *= whole;
+    }
+    products_wait<0>();
+    round_all(values, answers);
+    float out[CHUNK / 2];
+    if (M::OUTPUTS) {
+      products_begin();
+      ask_state(out, rounded, memory.queries(i));
+      products_commit();
+      products_wait<0>();
+#pragma unroll
+      for (int j = 0; j < CHUNK / 4; ++j) {
+        const float2 read = at_tokens(factors + READ, j);
+        out[2 * j] *= read.x;
+        out[2 * j + 1] *= read.y;
+      }
+    }
+    products_begin();
+    if (M::OUTPUTS) {
+      mix_tokens(out, values, memory.scores(i), 1);
+      products_commit();
+    }
+    if (GATED) {
+#pragma unroll
+      for (int j = 0; j < CHUNK / 4; ++j) {
+        const float2 left = at_tokens(factors + LATE, j);
+        late[j] = pack<DTYPE>(unpacked<DTYPE>((u16)values[j]) * left.x, unpacked<DTYPE>((u16)(values[j] >> 16)) * left.y);
+      }
+      products_begin();
+    }
+    write_state(state, GATED ? late : values, memory.keys(i));
+    products_commit();
+    if (M::OUTPUTS) {
+      products_wait<1>();
+      store_outputs(values_at, out);
+      make_seen();
+      release(barrier_of<VALUE_STAGES>(memory.outputs_full(keeper), i));
+    }
+    products_wait<0>();
+    round_all(rounded, state);
+    release(barrier_of<STAGES>(memory.address + M::KEYS_FREE, i));
+    release(barrier_of<2>(memory.address + M::SOLVED_FREE, i));
+  }
+}
+
+// ---------------------------------------------------------------- kernels
+
+__device__ __forceinline__ OfTokens of_head(const float* beta, const float* gates, const float* lengths, int keys, int key_matrix) {
+  const i64 first = (i64)key_matrix * keys;
+  return {beta + first, GATED ? gates + first : gates, lengths ? lengths + first : lengths, keys};
+}
+
+// out of one segment. `states`: what each segment of each key head begins with, not read by a head's first. Grid: segments, heads, batch.
+extern "C" __global__ void __launch_bounds__(THREADS, 1) delta_outputs(
+    const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
+    const __grid_constant__ TensorMap out, const float* __restrict__ beta, const float* __restrict__ gates,
+    const float* __restrict__ lengths, const float* __restrict__ states, int queries, int keys, int start, int all, int chunks,
+    int segments, int heads_per_key_head, int with_lengths, float scale) {
+  typedef Memory<true> M;
+  SWIZZLED_MEMORY(bytes);
+  const M memory = {bytes, shared_address(bytes)};
+  const Shape shape = {queries, keys, start, all, chunks, segments, heads_per_key_head};
+  const int matrix = blockIdx.z * gridDim.y + blockIdx.y, key_matrix = matrix / heads_per_key_head, segment = blockIdx.x;
+  const Walk walk = {shape, segment * chunks};
+  const int group = uniform(threadIdx.x >> 7), warp = threadIdx.x >> 5 & 3;
+  memory.make_barriers();
+  if (group == 0) {
+    registers_shrink<OF_BRINGERS>();
+    if (threadIdx.x == 0) bring_tiles(memory, q, k, &v, matrix, key_matrix, walk);
+    if (warp == 1) bring_factors(memory, of_head(beta, gates, with_lengths ? lengths : nullptr, keys, key_matrix), walk, scale);
+    if (warp >= 2 && warp < 2 + KEEPERS && (threadIdx.x & 31) == 0) take_outputs(memory, out, warp - 2, matrix, walk);
+  } else if (group == 1) {
+    registers_shrink<M::OF_SOLVERS>();
+    solve(memory, walk, scale);
+  } else {
+    registers_grow<M::OF_KEEPERS>();
+    float state[WIDTH / 2];
+    if (segment == 0)
+      clear(state);
+    else
+      load_state(state, states + ((i64)key_matrix * segments + segment) * TRANSITION_FLOATS, group - 2);
+    keep(memory, walk, group - 2, state, true);
+  }
+}
+
+// What one segment does to a state, S ↦ P·S + Z: the even blocks of x find Z, its own writes beginning with nothing, the odd ones P, which
+// is what becomes of the identity when nothing is written. A head's last segment needs neither, its first no P, but an odd block of it
+// is idle only. Grid: two a segment, key heads, batch.
+extern "C" __global__ void __launch_bounds__(THREADS, 1) delta_transitions(
+    const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, const float* __restrict__ beta,
+    const float* __restrict__ gates, const float* __restrict__ lengths, float* __restrict__ states, int queries, int keys, int start,
+    int all, int chunks, int segments, int with_lengths) {
+  typedef Memory<false> M;
+  SWIZZLED_MEMORY(bytes);
+  const M memory = {bytes, shared_address(bytes)};
+  const Shape shape = {queries, keys, start, all, chunks, segments, 1};
+  const int key_matrix = blockIdx.z * gridDim.y + blockIdx.y, segment = blockIdx.x >> 1;
+  const bool of_identity = blockIdx.x & 1;
+  if (of_identity && segment == 0) return;
+  const Walk walk = {shape, segment * chunks};
+  const int group = uniform(threadIdx.x >> 7), warp = threadIdx.x >> 5 & 3;
+  memory.make_barriers();
+  if (group == 0) {
+    registers_shrink<OF_BRINGERS>();
+    if (threadIdx.x == 0) bring_tiles(memory, k, k, of_identity ? nullptr : &v, 0, key_matrix, walk);
+    if (warp == 1) bring_factors(memory, of_head(beta, gates, with_lengths ? lengths : nullptr, keys, key_matrix), walk, 1.f);
+  } else if (group == 1) {
+    registers_shrink<M::OF_SOLVERS>();
+    solve(memory, walk, 1.f);
+  } else {
+    registers_grow<M::OF_KEEPERS>();
+    const int keeper = group - 2, thread = threadIdx.x & 127;
+    const int row = 64 * keeper + 16 * (thread >> 5) + (thread >> 2 & 7), column = 2 * (thread & 3);
+    float state[WIDTH / 2];
+#pragma unroll
+    for (int i = 0; i < WIDTH / 2; ++i)
+      state[i] = of_identity && row + 8 * (i >> 1 & 1) == column + 8 * (i >> 2) + (i & 1) ? 1.f : 0.f;
+    keep(memory, walk, keeper, state, !of_identity);
+    store_state(states + (((i64)key_matrix * segments + segment) * 2 + of_identity) * STATE_FLOATS, state, keeper);
+  }
+}
