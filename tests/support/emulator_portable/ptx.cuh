@@ -21,6 +21,8 @@ typedef unsigned long long u64;
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
+#define __restrict__
 #define __align__(n) alignas(n)
 #define HAS_TF32 1
 using std::max;
@@ -239,6 +241,16 @@ inline float __shfl_xor_sync(u32, float x, int distance) {
   u32 out[1];
   together(in, out, [&](Warp& w) { for (int lane = 0; lane < 32; ++lane) w.out[lane][0] = w.in[lane ^ distance][0]; });
   return __uint_as_float(out[0]);
+}
+inline float __shfl_sync(u32, float x, int from) {
+  const u32 in[2] = {__float_as_uint(x), (u32)from};
+  u32 out[1];
+  together(in, out, [](Warp& w) { for (int lane = 0; lane < 32; ++lane) w.out[lane][0] = w.in[w.in[lane][1] % 32][0]; });
+  return __uint_as_float(out[0]);
+}
+inline float __shfl_up_sync(u32 mask, float x, int distance) {
+  const int lane = running % 32;
+  return __shfl_sync(mask, x, lane < distance ? lane : lane - distance);
 }
 inline bool __all_sync(u32, bool x) {
   const u32 in[1] = {x};
