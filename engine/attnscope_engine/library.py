@@ -70,8 +70,8 @@ def attention_map(
         variant: a name of `variants()`.
         causal: as in `attention`.
         rows: the queries asked for; None for all. A few rows of a long sequence cost a few rows.
-        head: index of the query head, for variants whose heads differ.
-        num_heads: how many query heads there are.
+        head: which query head this is, for variants whose heads differ by more than their q and k.
+        num_heads: of how many.
         params: the variant's parameters.
 
     Returns:

@@ -88,10 +88,10 @@ class Variant:
     """`(q, k, v, workload, params, xp, tick)` → out, at the variant's own complexity in time and memory."""
     launch: Callable[[Any, Any, Any, Any, Any, Workload, Any], None]
     """`(device, q, k, v, out, workload, params)` on a CUDA device; raises `Unsupported`."""
-    weights: Callable[..., NDArray[Any]]
-    """`(q, k, workload, params, rows)` of ONE head, q `(N, D)`, k `(M, D)` → the exact map A `(len(rows), M)`, float64.
+    weights: Callable[[NDArray[Any], NDArray[Any], Workload, Any, NDArray[Any], int], NDArray[Any]]
+    """`(q, k, workload, params, rows, head)` of ONE head, q `(N, D)`, k `(M, D)` → the exact map A `(len(rows), M)`, float64.
 
-    Pairs that the variant does not see are 0. Called through `rows_of_map`, which knows `by_head`.
+    Pairs that the variant does not see are 0. `head`, of `workload.num_heads`, matters where heads differ by more than q and k.
     """
     visible: Callable[[Workload, Any, NDArray[Any], NDArray[Any]], NDArray[Any]]
     """`(workload, params, rows, columns)` → bool `(len(rows), len(columns))`: which pairs the variant sees."""
@@ -103,8 +103,6 @@ class Variant:
     """True when the weights of each row sum to 1 (a row that sees nothing: to 0)."""
     plain_softmax: bool = False
     """True when A is the softmax of Q Kᵀ·D^-½ over what `visible` says and nothing else: maps are then drawn in float32."""
-    by_head: bool = False
-    """True when heads differ (slopes, decays): `weights` then takes the index of the query head as a sixth argument."""
     picks: bool = False
     """True when q and k decide which pairs are seen (top-k): a weight of exactly 0 is then a pair that is not seen."""
     outside: str = ""
@@ -162,8 +160,7 @@ class Variant:
         self, q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Weights `(len(rows), M)` float64 and which pairs are seen, bool, of query head `head`; q `(N, D)`, k `(M, D)`."""
-        own = (head,) if self.by_head else ()
-        weights = self.weights(q, k, workload, params, rows, *own)
+        weights = self.weights(q, k, workload, params, rows, head)
         seen = self.visible(workload, params, rows + len(k) - len(q), np.arange(len(k)))
         return weights, (seen & (weights != 0) if self.picks else seen)
 

@@ -8,12 +8,14 @@ import re
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from attnscope_engine import catalogue, cuda
+from attnscope_engine import cuda
 from attnscope_engine.devices import cubins, nvrtc
-from attnscope_engine.protocol import ITEM_BYTES, Dtype
+from attnscope_engine.protocol import ITEM_BYTES, Dtype, Workload
+from attnscope_engine.variant import Unsupported
+from writing_device import WritingDevice, launched, with_kernels
 
 ARCHS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120")
-STEMS = (*catalogue.variants(), cubins.DEVICE)
+STEMS = (*with_kernels(), cubins.DEVICE)
 DTYPES: tuple[Dtype, ...] = ("fp32", "bf16", "fp16")
 MOST_SPILLED = 32
 """Bytes a thread: what ptxas gives up by itself to fit one more block on the card, not an array in slow memory."""
@@ -52,9 +54,25 @@ def compiled(case: Case) -> tuple[bytes, str]:
     elif stem in TILED:
         defines = cuda.softmax_tiling(stem, head_dim, dtype, SHARED_KIB[arch] * 1024, decode_rows).defines(True)
     else:
-        tiles = cuda.tiling(stem, head_dim, dtype)
-        defines = {**tiles.defines(True), "SEGMENT": 256}
+        return compiled_as_launched(case)
     return nvrtc.compile_cubin(cubins.source_of(stem), f"{stem}.cu", arch, cubins.flags(defines))
+
+
+def compiled_as_launched(case: Case) -> tuple[bytes, str]:
+    """Every kernel that a launch of the variant asks for, with the constants that it gives: one of the cubins, all the words."""
+    name, arch, dtype, head_dim, _ = case
+    number = int(arch.removeprefix("sm_").rstrip("a"))
+    device = WritingDevice(divmod(number, 10), shared_bytes=SHARED_KIB[arch] * 1024, portable=not arch.endswith("a"))
+    workload = Workload(seq_len=1024, num_heads=4, num_kv_heads=2, head_dim=head_dim, layers=1, dtype=dtype)
+    try:
+        launched(name, workload, device=device)
+    except Unsupported as says:
+        pytest.skip(str(says))
+    found = [
+        nvrtc.compile_cubin(cubins.source_of(stem), f"{stem}.cu", arch, cubins.flags(defines)) for stem, defines in device.kernels
+    ]
+    assert found, f"{name} launches nothing"
+    return found[0][0], "".join(log for _, log in found)
 
 
 @functools.cache

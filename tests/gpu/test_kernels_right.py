@@ -181,7 +181,7 @@ def sampled_error(device: Any, name: str, workload: Workload, values: dict[str, 
             group = h // (w.num_heads // w.num_kv_heads)
             here = [from_bits(x.get(), w.dtype) for x in (q[b, h], k[b, group], v[b, group], out[b, h])]
             rows = np.unique(np.concatenate([rng.integers(0, n, 12), [0, 1, n // 2, n - 2, n - 1]]))
-            truth = variant.weights(here[0], here[1], w, params, rows) @ here[2].astype(np.float64)
+            truth = variant.weights(here[0], here[1], w, params, rows, h) @ here[2].astype(np.float64)
             worst = max(worst, float(np.abs(here[3][rows] - truth).max()))
     device.release()
     return worst

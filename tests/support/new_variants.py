@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
-from unittest import mock
 
 from attnscope_engine import catalogue
 from attnscope_engine import variants as package
-from attnscope_engine.variant import Family, Variant, no_visible, no_weights
+from attnscope_engine.variant import Family
 
-NEWCOMER = Path(__file__).with_name("newcomer.py")
+NEWCOMER = {"newcomer": Path(__file__).with_name("newcomer.py").read_text(encoding="utf-8")}
+"""Name → text of its file."""
+
+MAPLESS = {
+    "mapless": """
+from dataclasses import replace
+from attnscope_engine.variant import no_visible, no_weights
+from attnscope_engine.variants.linear import VARIANT as PARENT
+VARIANT = replace(
+    PARENT, name="mapless", title="Mapless", order=98, weights=no_weights, visible=no_visible,
+    why_no_map="Mapless has no map: its output is not linear in V.",
+)
+"""
+}
 
 
 @contextmanager
-def added(folder: Path) -> Iterator[Variant]:
-    """Puts the newcomer's file, and nothing else, where the catalogue looks; the engine of `engine_command` looks there, too."""
-    shutil.copy(NEWCOMER, folder / "newcomer.py")
+def added(folder: Path, files: Mapping[str, str]) -> Iterator[None]:
+    """Puts files, and nothing else, where the catalogue looks; the engine of `engine_command` looks there, too."""
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
     package.__path__.append(str(folder))
     catalogue.variants.cache_clear()
     try:
-        yield catalogue.find("newcomer")
+        yield
     finally:
         package.__path__.remove(str(folder))
-        sys.modules.pop(f"{package.__name__}.newcomer", None)
+        for name in files:
+            sys.modules.pop(f"{package.__name__}.{name}", None)
         catalogue.variants.cache_clear()
 
 
@@ -41,46 +51,6 @@ def engine_command(folder: Path) -> tuple[str, ...]:
     )
     return (sys.executable, "-c", code, "--device", "cpu")
 
-
-def without_map() -> Variant:
-    """A variant of which no map exists."""
-    return dataclasses.replace(
-        catalogue.find("linear"),
-        name="mapless",
-        title="Mapless",
-        order=98,
-        weights=no_weights,
-        visible=no_visible,
-        why_no_map="Mapless has no map: its output is not linear in V.",
-    )
-
-
-@contextmanager
-def catalogue_of(*more: Variant) -> Iterator[None]:
-    """The catalogue with these variants at its end, as the modules see it that ask for it."""
-    every = MappingProxyType({**catalogue.variants(), **{variant.name: variant for variant in more}})
-    with mock.patch.object(catalogue, "variants", lambda: every), _everywhere(every):
-        yield
-
-
-@contextmanager
-def _everywhere(every: Any) -> Iterator[None]:
-    """Modules that took the function by name."""
-    holders = [
-        module
-        for name, module in list(sys.modules.items())
-        if name.startswith("attnscope") and getattr(module, "variants", None) is catalogue_variants
-    ]
-    for module in holders:
-        module.variants = lambda: every  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        for module in holders:
-            module.variants = catalogue_variants  # type: ignore[attr-defined]
-
-
-catalogue_variants = catalogue.variants
 
 TWENTY_FIVE: tuple[tuple[str, str, Family, str, str], ...] = (
     ("alibi", "ALiBi", "softmax", "softmax_naive", "softmax_tiled"),
@@ -112,9 +82,11 @@ TWENTY_FIVE: tuple[tuple[str, str, Family, str, str], ...] = (
 """(name, title, family, like, whose copy)"""
 
 
-def twenty_five() -> tuple[Variant, ...]:
+def twenty_five() -> dict[str, str]:
     """Copies of the program's own under the names of those that are to come."""
-    return tuple(
-        dataclasses.replace(catalogue.find(copy), name=name, title=title, family=family, like=like, order=10 + index)
+    return {
+        name: "from dataclasses import replace\n"
+        f"from attnscope_engine.variants.{copy} import VARIANT as PARENT\n"
+        f"VARIANT = replace(PARENT, name={name!r}, title={title!r}, family={family!r}, like={like!r}, order={10 + index})\n"
         for index, (name, title, family, like, copy) in enumerate(TWENTY_FIVE)
-    )
+    }

@@ -1,7 +1,7 @@
 """A variant that no part of the program knows: decayed products of features, signed, with a parameter of each kind.
 
-Put beside the program's own by `new_variants.added`. o_t = Σ_j γ^(t−j) s φ(q_t)·φ(k_j) v_j: a made-up cousin of RetNet (Sun et al.
-2023, arXiv 2307.08621) whose decay differs by head.
+Put beside the program's own by `new_variants.added`. o_t = Σ_j γ^(t−j) s φ(q_t)·φ(k_j) v_j: a made-up cousin of RetNet
+(Sun et al. 2023, arXiv 2307.08621) whose decay differs by head.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attnscope_engine.variant import Params, Unsupported, Variant, flag, one_of,
 
 
 class NewcomerParams(Params, frozen=True):
-    chunk_size: Annotated[int, param(8, 256, unit="tokens", help="Tokens between two states", label="chunk", scale="log2")] = 32
+    chunk_size: Annotated[int, param(8, 256, unit="tokens", help="Queries at a time", label="chunk", scale="log2")] = 32
     decay: Annotated[float, real(0.5, 1, step=0.01, unit="a token", help="What the first head keeps of its state")] = 0.9
     divided: Annotated[bool, flag(help="Divide scores by the root of D", label="÷ √D")] = True
     feature: Annotated[str, one_of(("identity", "tanh"), help="What is done to q and k first")] = "identity"
@@ -26,17 +26,18 @@ def phi(x: Any, params: NewcomerParams) -> Any:
     return np.tanh(x) if params.feature == "tanh" else x
 
 
-def decay_of(head: int, params: NewcomerParams) -> float:
+def decay_of(head: Any, params: NewcomerParams) -> Any:
     """Each head keeps more than the one before."""
     return 1 - (1 - params.decay) / (head + 1)
 
 
 def cost(w: Any, params: NewcomerParams, on: Any) -> Cost:
+    """Every pair, some queries at a time against all keys."""
     heads, d, n = w.batch * w.num_heads, w.head_dim, w.seq_len
-    inside = 4 * heads * n * params.chunk_size * d
+    flops = 4 * heads * n * n * d
     moved = 2 * w.batch * (w.num_heads + w.num_kv_heads) * n * d * w.item_bytes
-    held = (tensor_term(w), Term("state", "B·H·D·D·4", heads * d * d * 4, "constant"))
-    return Cost((Step("chunks", inside + 4 * heads * n * d * d, 0, moved),), (*held, Term("workspace", "2·n·D·4", 8 * n * d, "n")))
+    wide = Term("workspace", "B·H·n·(2·D + 5·chunk)·4", heads * n * (2 * d + 5 * params.chunk_size) * 4, "n")
+    return Cost((Step("pairs", flops, 0, moved),), (tensor_term(w), wide))
 
 
 def weights(q: Any, k: Any, w: Any, params: NewcomerParams, rows: Any, head: int) -> Any:
@@ -56,10 +57,27 @@ def reference(q: Any, k: Any, v: Any, w: Any, params: NewcomerParams) -> Any:
 
 
 def run_cpu(q: Any, k: Any, v: Any, w: Any, params: NewcomerParams, xp: Any, tick: Any) -> Any:
-    tick()
-    q, k, v = (np.asarray(x.float() if xp.__name__ == "torch" else x, np.float64) for x in (q, k, v))
-    out = reference(q, k, v, w, params).astype(np.float32)
-    return xp.from_numpy(out) if xp.__name__ == "torch" else out
+    """`chunk_size` queries at a time, fp32."""
+    out, group, (n, m) = xp.empty_like(q), q.shape[1] // k.shape[1], (q.shape[2], k.shape[2])
+    keys, values = (fp32(x, xp).repeat_interleave(group, 1) if xp is not np else np.repeat(fp32(x, xp), group, 1) for x in (k, v))
+    keys = xp.tanh(keys) if params.feature == "tanh" else keys
+    decays = xp.asarray([decay_of(head, params) for head in range(q.shape[1])], dtype=xp.float32)[:, None, None]
+    for first in range(0, n, params.chunk_size):
+        tick()
+        rows = slice(first, min(first + params.chunk_size, n))
+        back = xp.arange(rows.start, rows.stop)[:, None] + (m - n) - xp.arange(m)
+        some = fp32(q[:, :, rows], xp)
+        scores = xp.matmul(xp.tanh(some) if params.feature == "tanh" else some, keys.swapaxes(-1, -2))
+        scores *= q.shape[-1] ** -0.5 if params.divided else 1.0
+        scores *= decays ** abs(back)
+        if w.causal:
+            scores *= back >= 0
+        out[:, :, rows] = xp.matmul(scores, values)
+    return out
+
+
+def fp32(x: Any, xp: Any) -> Any:
+    return x.astype(np.float32) if xp is np else x.float()
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, w: Any, params: NewcomerParams) -> None:
@@ -89,6 +107,5 @@ VARIANT = Variant(
     like="retnet",
     signed=True,
     normalised=False,
-    by_head=True,
     state_bytes=lambda w, params: w.batch * w.num_heads * w.head_dim**2 * 4,
 )

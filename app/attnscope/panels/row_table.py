@@ -109,9 +109,9 @@ class RowTable(QWidget):
         column = min(max(widest + MARK + 12, LEAST_COLUMN if self._full else COLUMN), most)
         painter.setFont(font("heading" if self._full else "tick"))
         painter.setPen(QColor(tokens.text1 if self._full else tokens.text2))
-        painter.drawText(
-            QRectF(12, self._top() - 20, right - column * len(panels) - 12, 18), Qt.AlignmentFlag.AlignVCenter, self._title(scene)
-        )
+        room = right - column * len(panels) - 12
+        title = painter.fontMetrics().elidedText(self._title(scene), Qt.TextElideMode.ElideRight, round(room))
+        painter.drawText(QRectF(12, self._top() - 20, room, 18), Qt.AlignmentFlag.AlignVCenter, title)
         for index, panel in enumerate(panels):
             edge = right - column * (len(panels) - 1 - index)
             self._paint_column(painter, panel, edge, column, swatches=widest + SWATCH <= column)

@@ -14,7 +14,7 @@ from attnscope.looks import look
 from attnscope.map_feed import MapFeed
 from attnscope.map_scene import Panel, Scene
 from attnscope.marks import draw_marker
-from attnscope.quantities import MINUS, weight
+from attnscope.quantities import weight
 from attnscope.store import Store
 from attnscope.theme import Theme, font
 from attnscope.token_text import readable, starts_word
@@ -189,12 +189,14 @@ class TokenStrip(QWidget):
         self, painter: QPainter, index: int, panels: tuple[Panel, ...], weights: list[float | None], x: float, y: float
     ) -> None:
         """The weights that are worth a number, as many as there is room for before the next token that has one."""
-        tokens, number = self._theme.tokens, QFontMetricsF(font("number")).horizontalAdvance("0.000")
+        tokens, metrics = self._theme.tokens, QFontMetricsF(font("number"))
         edge = self._next_number(index)
         painter.setFont(font("number"))
         for line, (panel, value) in enumerate(zip(panels, weights, strict=True)):
             if value is None or not tells(panel, value):
                 continue
+            words = weight(value) if panel.signed else f"{value:.3f}"
+            number = metrics.horizontalAdvance(words)
             if panel.signed and x + number > edge:
                 return
             if line:
@@ -204,7 +206,7 @@ class TokenStrip(QWidget):
                 painter.drawText(QRectF(x, y, BETWEEN, NUMBERS_HEIGHT), Qt.AlignmentFlag.AlignVCenter, "|")
                 x += BETWEEN
             painter.setPen(QColor(tokens.text1 if line == 0 else tokens.text2))
-            painter.drawText(QRectF(x, y, 60, NUMBERS_HEIGHT), Qt.AlignmentFlag.AlignVCenter, f"{value:.3f}".replace("-", MINUS))
+            painter.drawText(QRectF(x, y, 60, NUMBERS_HEIGHT), Qt.AlignmentFlag.AlignVCenter, words)
             x += number + 8
 
     def _next_number(self, index: int) -> float:

@@ -56,7 +56,8 @@ class VariantsPanel(QWidget):
         head.addWidget(title, 1)
         head.addWidget(self.count)
         column.addLayout(head)
-        column.addWidget(ColumnHeads(self._theme))
+        self.heads = ColumnHeads(self._theme)
+        column.addWidget(self.heads)
         column.addWidget(self._scroll(), 1)
         column.addWidget(_hairline())
         column.addLayout(self._footer())
@@ -76,6 +77,8 @@ class VariantsPanel(QWidget):
         self._drop_line.setProperty("dropline", True)
         self._drop_line.hide()
         area.setWidget(self._list)
+        bar = area.verticalScrollBar()
+        bar.rangeChanged.connect(lambda _, most: self.heads.set_inset(bar.sizeHint().width() if most else 0))
         for name in catalogue.variants():
             self.rows[name] = self._row(name)
         return area

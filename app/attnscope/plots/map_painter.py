@@ -79,10 +79,15 @@ def _paint_no_map(painter: QPainter, canvas: Canvas, panel: Panel, place: Place)
     marks.paint_sentence(painter, area, panel.why_no_map, tokens, font("body"))
 
 
+def _no_map_at_all(canvas: Canvas) -> bool:
+    """No panel has a map, so there is nothing that an axis could belong to."""
+    return all(panel.why_no_map for panel in canvas.scene.panels)
+
+
 def _paint_axes(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -> None:
     if canvas.scene.seq_len:
         text = AxisText(canvas.scene.view, canvas.scene.tokens)
-        if place.first:
+        if place.first and not _no_map_at_all(canvas):
             paint_query_axis(painter, canvas.theme, place.map, text, canvas.needs.left)
         if place.last and not panel.is_blank:
             paint_key_axis(painter, canvas.theme, place.trace or place.map, text, canvas.needs.below)
@@ -180,7 +185,7 @@ def _exactness(canvas: Canvas, place: Place, drawing: Drawing) -> str:
 def paint_hand(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, *, traced: Panel | None) -> None:
     """What follows the pointer: axes with the chosen query and key, trace, crosshair, the row's number of cut mass."""
     scene, tokens = canvas.scene, canvas.theme.tokens
-    if not scene.seq_len:
+    if not scene.seq_len or _no_map_at_all(canvas):
         return
     row, column = scene.cell or (-1, -1)
     text = AxisText(scene.view, scene.tokens, row, column)

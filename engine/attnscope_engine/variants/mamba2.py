@@ -136,7 +136,6 @@ VARIANT = Variant(
     visible=visible,
     signed=True,
     normalised=False,
-    by_head=True,
     causal_only=CAUSAL_ONLY,
     state_bytes=state_bytes,
 )

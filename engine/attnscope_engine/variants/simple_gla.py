@@ -114,7 +114,6 @@ VARIANT = Variant(
     like="retnet",
     signed=True,
     normalised=False,
-    by_head=True,
     causal_only=CAUSAL_ONLY,
     state_bytes=state_bytes,
 )
