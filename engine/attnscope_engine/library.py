@@ -60,6 +60,7 @@ def attention_map(
     rows: Sequence[int] | NDArray[np.integer[Any]] | None = None,
     head: int = 0,
     num_heads: int = 1,
+    num_kv_heads: int | None = None,
     **params: ParamValue,
 ) -> NDArray[np.float64]:
     """The map A of one head, for which out = A v, exactly.
@@ -72,6 +73,7 @@ def attention_map(
         rows: the queries asked for; None for all. A few rows of a long sequence cost a few rows.
         head: which query head this is, for variants whose heads differ by more than their q and k.
         num_heads: of how many.
+        num_kv_heads: of how many key heads, for the same variants; None for as many as query heads.
         params: the variant's parameters.
 
     Returns:
@@ -86,7 +88,8 @@ def attention_map(
             raise ValueError(f"{name} must be (tokens, D) of one head, was {array.shape}")
     if not 0 <= head < num_heads:
         raise ValueError(f"head must be 0 to {num_heads - 1}, was {head}")
-    workload = _workload((1, num_heads, *queries.shape), (1, num_heads, *keys.shape), (1, num_heads, *keys.shape), causal=causal)
+    all_keys = (1, num_kv_heads or num_heads, *keys.shape)
+    workload = _workload((1, num_heads, *queries.shape), all_keys, all_keys, causal=causal)
     chosen = np.arange(len(queries)) if rows is None else np.asarray(rows, dtype=np.int64)
     if chosen.size and (chosen.min() < 0 or chosen.max() >= len(queries)):
         raise ValueError(f"rows must be 0 to {len(queries) - 1}, were {chosen.min()} to {chosen.max()}")

@@ -39,12 +39,15 @@ def test_that_a_name_the_package_lacks_is_an_attribute_error():
 @pytest.mark.parametrize("variant", NAMES)
 def test_that_attention_is_the_map_times_v(variant, causal):
     q, k, v = inputs()
+    if variants()[variant].causal_only and not causal:
+        pytest.skip(variants()[variant].causal_only)
     out = attention(q, k, v, variant=variant, causal=causal)
     assert out.shape == q.shape
     assert out.dtype == np.float32
     for b, h in np.ndindex(2, 4):
-        weights = attention_map(q[b, h], k[b, h // 2], variant=variant, causal=causal)
-        np.testing.assert_allclose(out[b, h], weights @ v[b, h // 2], atol=2e-5)
+        weights = attention_map(q[b, h], k[b, h // 2], variant=variant, causal=causal, head=h, num_heads=4, num_kv_heads=2)
+        truth = weights @ v[b, h // 2]
+        np.testing.assert_allclose(out[b, h], truth, atol=2e-5 * max(1, np.abs(truth).max()))
 
 
 @pytest.mark.parametrize("variant", NAMES)
@@ -53,7 +56,7 @@ def test_that_a_torch_tensor_gives_a_tensor_of_the_same_values(variant):
     q, k, v = inputs()
     out = attention(*(torch.from_numpy(x) for x in (q, k, v)), variant=variant)
     assert isinstance(out, torch.Tensor)
-    np.testing.assert_allclose(out.numpy(), attention(q, k, v, variant=variant), atol=2e-5)
+    np.testing.assert_allclose(out.numpy(), attention(q, k, v, variant=variant), atol=2e-5, rtol=1e-5)
 
 
 def test_that_one_sequence_needs_no_batch_axis():
