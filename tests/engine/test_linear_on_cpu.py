@@ -1,4 +1,4 @@
-"""The text of the linear kernels, run on a CPU against the recurrence in float64: see `hopper_on_cpu.py` and `portable_on_cpu.py`."""
+"""The text of the linear kernels, run on a CPU against float64: see `hopper_on_cpu.py` and `portable_on_cpu.py`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from attnscope_engine import cuda, numerics
 from attnscope_engine.cuda import linear
 from attnscope_engine.devices.cuda import from_bits, to_bits
 from attnscope_engine.protocol import Dtype, Workload
-from hopper_on_cpu import COMPILER, HopperOnCpu, KernelFault, guarded, guards_are_whole
+from hopper_on_cpu import COMPILER, HopperOnCpu, guarded, guards_are_whole
 from linear_truth import linear_truth
+from portable_on_cpu import EmulatedDevice
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed: no kernel text can be run on this CPU")
 
@@ -114,3 +115,24 @@ def test_that_hoppers_text_computes_the_recurrence(builds: Path, cut_into: Any, 
         assert error <= LARGEST_ERROR[case.dtype], shape
         again, _ = run(case, shape, HopperOnCpu(builds, seed=3))
         assert np.array_equal(out, again), "the bits depend on who ran when"
+
+
+PORTABLE_CASES = (
+    Case(64, ((1, 1), (150, 150)), feature="elu", normalised=True, heads=(2, 1)),
+    Case(128, ((100, 100),), decay="token", segments=2),
+    Case(64, ((70, 200), (150, 90)), feature="exp", normalised=True, decay="gate", heads=(2, 1), segments=3, dtype="fp16"),
+    Case(32, ((90, 90),), decay="head", heads=(2, 2), dtype="fp32", segments=2),
+    Case(80, ((70, 90),), feature="elu", normalised=True, decay="strong", dtype="fp32"),
+    Case(64, ((90, 150), (40, 30)), feature="elu", normalised=True, causal=False, segments=2, heads=(2, 1)),
+    Case(128, ((70, 70),), feature="relu2", causal=False, dtype="fp32"),
+)
+
+
+@pytest.mark.parametrize("shared_kib", [64, 163])
+@pytest.mark.parametrize("case", PORTABLE_CASES, ids=str)
+def test_that_the_portable_text_computes_the_recurrence(cut_into: Any, case: Case, shared_kib: int) -> None:
+    """On a card with little shared memory, and on one with room for long chunks."""
+    cut_into(case)
+    for shape in case.shapes:
+        _, error = run(case, shape, EmulatedDevice(shared_kib * 1024))
+        assert error <= LARGEST_ERROR[case.dtype], shape

@@ -45,7 +45,7 @@ extern "C" const char* run(const unsigned* grid, int threads, unsigned shared, u
   return {fault_at_end};
 }}
 """
-COUNTERS = "handed_out[0] || handed_out[1] ? \"the counters are not zero after a launch\" : \"\""
+COUNTERS = 'handed_out[0] || handed_out[1] ? "the counters are not zero after a launch" : ""'
 """Said at the end of a launch of a kernel that hands out work."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from attnscope_engine.cuda import hopper
+from attnscope_engine.cuda import linear as linear
 from attnscope_engine.protocol import ITEM_BYTES, Dtype, Workload
 from attnscope_engine.variant import Unsupported
 

@@ -25,10 +25,11 @@ struct Decays {
 typedef const float* Decays;  // natural logarithms, (heads, tokens); not read without decay
 #endif
 
-// Comparisons are written so that NaN stays NaN.
+// NaN stays NaN. elu(x) + 1 = e^min(x, 0) + max(x, 0) without a comparison, from which the compiler would make exponentials under a
+// condition, each waiting for the one before.
 __device__ __forceinline__ float feature(float x) {
   if constexpr (FEATURE == ELU)
-    return x > 0.f ? x + 1.f : exp2_fast(x * LOG2_E);
+    return fmaf(0.5f, x + fabsf(x), exp2_fast(0.5f * LOG2_E * (x - fabsf(x))));
   else if constexpr (FEATURE == RELU)
     return x <= 0.f ? 0.f : x;
   else if constexpr (FEATURE == RELU_SQUARED)

@@ -1,8 +1,8 @@
-"""How a call of linear attention is cut into chunks and segments, what it costs, and its launch. Pure arithmetic: imports no CuPy.
+"""How a call of linear attention is cut into chunks and segments, what it costs, and its launch. Pure: imports no CuPy.
 
-A head is one recurrence over its tokens, S ← e^g·S + φ(k)·vᵀ, out = scale · φ(q)·S, walked 64 tokens at a time. Where heads are too
-few for a card, each head is cut into segments that are walked at the same time: a first kernel finds what each segment adds to the
-state, a second carries the states from segment to segment, a third walks again with the state that its segment begins with.
+A head is one recurrence over its tokens, S ← e^g·S + φ(k)·vᵀ, out = scale · φ(q)·S, walked 64 tokens at a time. Where heads are
+too few for a card, each is cut into segments that are walked at the same time: a first kernel finds what each segment adds to
+the state, a second carries states from segment to segment, a third walks again with the state that its segment begins with.
 Sources: Katharopoulos et al. 2020, arXiv 2006.16236; chunks: Yang et al. 2024, section 4, arXiv 2312.06635.
 """
 
@@ -151,9 +151,9 @@ def attend(
 ) -> None:
     """Launches the linear kernels of `<stem>.cu`, which includes `linear_hopper.cuh` or `linear_portable.cuh`.
 
-    out = scale · φ(q_t)·S_t with S_t = e^(g_t)·S_(t−1) + φ(k_t)·v_tᵀ; normalised: φ(q_t)·S_t / φ(q_t)·z_t instead, with z decayed
-    like S and `scale` without effect, 0 where the divisor is 0. Not causal: S is that of all keys. A query stands at key t + M − N;
-    keys before the first query are in its state, and queries before the first key give 0.
+    out = scale · φ(q_t)·S_t with S_t = e^(g_t)·S_(t−1) + φ(k_t)·v_tᵀ; normalised: φ(q_t)·S_t / φ(q_t)·z_t instead, with z
+    decayed like S and `scale` without effect, 0 where the divisor is 0. Not causal: S is that of all keys. A query stands at
+    key t + M − N; keys before the first query are in its state, and queries before the first key give 0.
 
     Args:
         device: what `Variant.launch` gets.
@@ -163,8 +163,8 @@ def attend(
         workload: only dtype and causal are looked at.
         feature: φ, applied to q and to k as they are loaded.
         normalised: divide by φ(q)·z.
-        decay: g ≤ 0, natural logarithms: None; a numpy float32 array `(H,)`, one number a head; or a float32 array of the device
-            `(B, H or G, M)`, one a token (−∞ forgets everything). Causal calls only. Less than −88 a token counts as −88.
+        decay: g ≤ 0, natural logarithms: None; a numpy float32 array `(H,)`, one number a head; or a float32 array of the
+            device `(B, H or G, M)`, one a token (−∞ forgets everything). Causal only. Less than −88 a token counts as −88.
         scale: of the output when it is not normalised, such as D^-½.
 
     Allocates `held(workload, decay heads)`: the states of segments, fp32.
@@ -172,7 +172,7 @@ def attend(
     Raises:
         Unsupported: head_dim (names the nearest that works), or decay without causal.
     """
-    q, k, v, out = tensors
+    q, k, _, out = tensors
     (batch, heads, queries, head_dim), (kv_heads, keys) = q.shape, k.shape[1:3]
     cuda.tiling(title, head_dim, workload.dtype, widest=WIDEST)
     if decay is not None and not workload.causal:
@@ -278,10 +278,12 @@ STAGE_EXTRAS = (2 * CHUNK + 4) * 4 + 3 * 8
 
 
 def hopper_plan(options: Options) -> HopperPlan:
-    """As many chunks under way as shared memory has room for, up to what helps."""
-    wide = options.width == 128
-    stages = (3 if wide else 4) if options.causal else (6 if wide else 8)
-    return HopperPlan(options, stages, 6 if wide else 8)
+    """The fewest chunks under way that keep the memory busy, as measured: more make blocks drift apart in what they read.
+
+    A chunk whose features are being made is one more.
+    """
+    wide, maps = options.width == 128, options.feature != "identity"
+    return HopperPlan(options, (2 if wide else 3) + int(maps), 3 if wide else 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,13 +409,13 @@ class Call:
     def _chunks_without_mask(self) -> int:
         """Chunks of queries of a block when nothing is causal: the longest blocks that leave hardly a multiprocessor idle."""
         heads, chunks = self.heads.batch * self.heads.queries, cuda.blocks(self.sizes[0], CHUNK)
-        slots = self.device.multiprocessors
+        slots = int(self.device.multiprocessors)
 
         def busy(parts: int) -> float:
             blocks = heads * cuda.blocks(chunks, cuda.blocks(chunks, parts))
             return blocks / (cuda.blocks(blocks, slots) * slots)
 
-        allowed = [parts for parts in range(1, 1 + max(1, min(2 * slots, chunks // LEAST_CHUNKS)))]
+        allowed = range(1, 1 + max(1, min(2 * slots, chunks // LEAST_CHUNKS)))
         most = max(map(busy, allowed))
         return cuda.blocks(chunks, next(parts for parts in allowed if busy(parts) >= NEARLY_BUSY * most))
 

@@ -283,13 +283,24 @@ __device__ __forceinline__ void store_outputs(Stored* out, const Outputs& output
     for (int half = 0; half < 2; ++half) {
       const int row = 16 * m + (lane() >> 2) + 8 * half;
       const float divisor = NORMALISED ? divisors[row] : 1.f, factor = divisor == 0.f ? 0.f : 1.f / divisor;
-      if (first + row >= queries) continue;
+      Stored* const to = out + (i64)(first + row) * width + 16 * warp();
+      if constexpr (DTYPE == FP32) {
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const int column = 16 * warp() + 8 * j + 2 * (lane() & 3);
-        if (column < width)
-          store_pair<DTYPE>(out + (i64)(first + row) * width + column, outputs[m][j][2 * half] * factor,
-                            outputs[m][j][2 * half + 1] * factor);
+        for (int j = 0; j < 2; ++j) {
+          const int column = 8 * j + 2 * (lane() & 3);
+          if (first + row < queries && 16 * warp() + column < width)
+            store_pair<DTYPE>(to + column, outputs[m][j][2 * half] * factor, outputs[m][j][2 * half + 1] * factor);
+        }
+      } else {
+        // Pairs of lanes exchange what they have, so that each has four neighbouring columns, and a row of 32 bytes is stored at once.
+        u32 pairs[2];
+#pragma unroll
+        for (int j = 0; j < 2; ++j) pairs[j] = pack<DTYPE>(outputs[m][j][2 * half] * factor, outputs[m][j][2 * half + 1] * factor);
+        const bool odd = lane() & 1;
+        const u32 got = __float_as_uint(__shfl_xor_sync(~0u, __uint_as_float(odd ? pairs[0] : pairs[1]), 1));
+        const int column = (odd ? 8 : 0) + 2 * (lane() & 2);
+        if (first + row < queries && 16 * warp() + column < width)
+          *(uint2*)(to + column) = odd ? make_uint2(got, pairs[1]) : make_uint2(pairs[0], got);
       }
     }
 }
@@ -327,14 +338,15 @@ __device__ __forceinline__ float walk_over(const M& memory, float (&state)[WIDTH
       if (M::KEYS) map_tile(keys, -walk.token(i), shape.keys - walk.token(i), shape.width);
       __syncthreads();
     }
-    Outputs outputs;
     if (M::QUERIES) {
+      Outputs outputs;
       if (M::KEYS) weigh(memory.weights(), queries, keys, until, scale);
       read_state(outputs, queries, state, until, scale, shrink);
       if (M::KEYS) {
         __syncthreads();
         read_chunk(outputs, memory.weights(), own);
       }
+      store_outputs(out, outputs, vectors.divisors, walk.chunk(i) * CHUNK, shape.queries, shape.width);
     }
     if (M::KEYS) {
       const float whole = DECAY ? vectors.whole[i & 1] : 1.f;
@@ -342,7 +354,6 @@ __device__ __forceinline__ float walk_over(const M& memory, float (&state)[WIDTH
       own.left(values, left);
       add_product<DTYPE, WIDTH, CHUNK, STORED>(state, values, keys, whole, whole);
     }
-    if (M::QUERIES) store_outputs(out, outputs, vectors.divisors, walk.chunk(i) * CHUNK, shape.queries, shape.width);
   }
   return forgotten;
 }

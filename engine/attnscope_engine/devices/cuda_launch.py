@@ -30,7 +30,7 @@ def is_tensor_map(value: Any) -> bool:
 
 
 def is_by_value(value: Any) -> bool:
-    """Whether this is a tensor map, or numbers of all heads (`cuda.linear.by_value`), passed by value in the same way."""
+    """Whether this is a tensor map, or numbers of all heads (`cuda.linear.by_value`), passed in the same way."""
     return is_tensor_map(value) or (isinstance(value, np.ndarray) and value.dtype == HEAD_VALUES and value.shape == (1,))
 
 

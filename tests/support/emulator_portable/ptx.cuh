@@ -44,7 +44,7 @@ inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 
 // ---- fibers
 
-constexpr int SHARED_BYTES = 99 * 1024, STACK_BYTES = 256 * 1024;
+constexpr int SHARED_BYTES = 163 * 1024, STACK_BYTES = 256 * 1024;
 struct Index { u32 x, y, z; };
 struct Copy { u32 to; const void* from; bool wanted; };
 struct Fiber {
