@@ -106,6 +106,7 @@ def _causal(q: Any, k: Any, v: Any, out: Any, rule: Rule, xp: Any, tick: Tick) -
         rows, columns = slice(first, first + size), slice(first + shift, first + shift + size)
         chunks = _written(k[:, columns], v[:, columns], state, rule, xp)
         out[:, :, rows] = _read(q[:, :, rows], chunks, rule, xp)
+        del chunks  # before the next ones are made
         first += size
 
 
@@ -118,9 +119,11 @@ def _bidirectional(q: Any, k: Any, v: Any, out: Any, rule: Rule, xp: Any, tick: 
         tick()
         some = q[:, :, first : first + step]
         queries = _query_features(some.reshape(q.shape[0], 1, -1, q.shape[3]), rule, state.highest, xp)
-        total = _finished(xp.matmul(queries, state.sums[:, None]), rule)
+        total = xp.matmul(queries, state.sums[:, None])
         del queries
+        total = _finished(total, rule)
         out[:, :, first : first + step] = total.reshape(*some.shape[:3], -1)
+        del total  # before the next one is made
 
 
 def _absorb(k: Any, v: Any, state: State, rule: Rule, xp: Any, tick: Tick) -> None:

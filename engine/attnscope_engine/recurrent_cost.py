@@ -74,7 +74,7 @@ def workspace(workload: Workload, sizes: Sizes, state_bytes: int) -> Term:
         keys = min(max(1, BLOCK_QUERIES // (at_once * CHUNK)) * CHUNK, w.seq_len // size * size)
         block = Block(w, sizes, group, copied=at_once > 1 and keys < w.seq_len)
         queries = min(max(1, BLOCK_QUERIES // (at_once * group)), w.seq_len)
-        floats = max(at_once * keys * block.writing(size), at_once * queries * group * block.reading_all())
+        floats = max(at_once * keys * block.writing(size), at_once * queries * group * block.reading_all(queries))
         return Term("workspace", f"{floats:,}·4 + 2·state", floats * 4 + 2 * state_bytes, "constant")
     keys = min(max(1, BLOCK_QUERIES // (at_once * group * CHUNK)) * CHUNK, w.seq_len // size * size)
     block = Block(w, sizes, group, copied=at_once > 1 and keys < w.seq_len)
@@ -137,8 +137,9 @@ class Block:
         last = s.columns + (d if s.columns > d else 0) + (d if self.group > 1 else 0)
         return max(features, products, answers, s.features + 2 * s.columns, last)
 
-    def reading_all(self) -> int:
-        """The same without a mask."""
+    def reading_all(self, queries: int) -> int:
+        """The same without a mask, of steps of so many queries of a head."""
         s, d = self.sizes, self.workload.head_dim
-        copied = d * self.workload.item_bytes // 4
-        return max(copied + self._widened + s.features * s.query_copies, s.features + s.columns, 2 * s.columns)
+        copied = d * self.workload.item_bytes // 4 if self.group > 1 and queries < self.workload.seq_len else 0
+        divided = d if s.columns > d else 0
+        return max(copied + self._widened + s.features * s.query_copies, s.features + s.columns, s.columns + divided)

@@ -41,7 +41,8 @@ def test_that_no_launch_is_beyond_what_cuda_allows(name: str, capability: tuple[
     largest = Workload(batch=1024, seq_len=1 << 20, num_heads=256, num_kv_heads=256, head_dim=128, dtype="fp32")
     for changes in ({}, {"dtype": "bf16"}, {"seq_len": 1, "dtype": "bf16"}, {"batch": 1, "dtype": "fp16"}):
         workload = msgspec.structs.replace(largest, **changes)
-        for _, (x, y, z), threads, shared_bytes in launched(name, workload, capability)[0].launches:
+        device = WritingDevice(capability, shared_bytes=most_shared)
+        for _, (x, y, z), threads, shared_bytes in launched(name, workload, device=device)[0].launches:
             assert 1 <= x <= MOST_BLOCKS_X
             assert max(y, z) <= MOST_BLOCKS_YZ
             assert threads <= MOST_THREADS

@@ -197,3 +197,22 @@ def test_that_gates_of_zeros_are_middling() -> None:
     assert gates.channel_decays_of(zeros, [0], 10) == pytest.approx(-np.log(2) / 10)
     assert gates.steps_of(zeros, [0]) == pytest.approx(np.log(2))
     assert gates.write_strengths_of(zeros, [0]) == pytest.approx(0.5)
+
+
+# ---------------------------------------------------------------- features that are exponentials
+
+
+@both
+@pytest.mark.parametrize("causal", [True, False])
+def test_that_exponential_features_of_large_numbers_do_not_overflow(library_name: str, causal: bool) -> None:
+    """Numbers of ±90, whose exponentials fp32 can not hold and whose products float64 still can."""
+    q, k, v = (x.astype(np.float32) for x in drawn(300, 300, (2, 1)))
+    q, k = np.clip(q * 30, -90, 90), np.clip(k * 30, -90, 90)
+    variant = catalogue.find("linear")
+    params = variant.parse({"feature": "exp"})
+    w, xp = shape_of(q, k, causal=causal), torch if library_name == "torch" else np
+    own = [torch.from_numpy(x) for x in (q, k, v)] if library_name == "torch" else (q, k, v)
+    out = np.asarray(variant.run_cpu(*own, w, params, xp, lambda: None))
+    truth = variant.reference(q, k, v, w, params)
+    assert np.isfinite(truth).all()
+    assert np.abs(out - truth).max() <= 2e-5 * scale_of(truth)
