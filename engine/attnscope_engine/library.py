@@ -73,7 +73,7 @@ def attention_map(
         rows: the queries asked for; None for all. A few rows of a long sequence cost a few rows.
         head: which query head this is, for variants whose heads differ by more than their q and k.
         num_heads: of how many.
-        num_kv_heads: of how many key heads, for the same variants; None for as many as query heads.
+        num_kv_heads: key heads that these share; None: each has its own.
         params: the variant's parameters.
 
     Returns:
@@ -88,8 +88,8 @@ def attention_map(
             raise ValueError(f"{name} must be (tokens, D) of one head, was {array.shape}")
     if not 0 <= head < num_heads:
         raise ValueError(f"head must be 0 to {num_heads - 1}, was {head}")
-    all_keys = (1, num_kv_heads or num_heads, *keys.shape)
-    workload = _workload((1, num_heads, *queries.shape), all_keys, all_keys, causal=causal)
+    shared = (1, num_heads if num_kv_heads is None else num_kv_heads, *keys.shape)
+    workload = _workload((1, num_heads, *queries.shape), shared, shared, causal=causal)
     chosen = np.arange(len(queries)) if rows is None else np.asarray(rows, dtype=np.int64)
     if chosen.size and (chosen.min() < 0 or chosen.max() >= len(queries)):
         raise ValueError(f"rows must be 0 to {len(queries) - 1}, were {chosen.min()} to {chosen.max()}")

@@ -34,6 +34,7 @@ CASES: list[tuple[str, Plan, Dtype, bool]] = [
     *(("softmax_tiled", plan, "bf16", causal) for causal in (True, False) for plan in plans(causal)),
     *(("softmax_tiled", plan, "fp16", True) for plan in plans(True) if plan.width in (64, 128)),
     *((stem, plan, "bf16", True) for stem in ("sliding_window", "chunked") for plan in plans(True, 256) if plan.width != 32),
+    *(("sliding_window", plan, "fp16", False) for plan in plans(False, 256) if plan.width in (64, 128)),
 ]
 
 
@@ -99,6 +100,8 @@ def test_that_the_loop_over_tiles_touches_registers_and_shared_memory_only(tmp_p
     step = min((loop for loop in loops if sum("HGMMA" in line for line in loop) >= products), key=len)
     assert sum("HGMMA" in line for line in step) == products
     assert not [line for line in step if re.search(r"\b(LDL|STL|LDG|STG|LD|ST)\b", line)]
+    first = next(place for place, line in enumerate(step) if "HGMMA" in line)
+    assert not [line for line in step[:first] if "VOTE" in line], "counters are not seen to be the same in all lanes"
 
 
 @pytest.mark.parametrize("reach", [1, 1024, 1 << 20])
@@ -121,7 +124,18 @@ def test_that_long_calls_at_head_dim_128_are_cut_for_three_warpgroups_and_window
     assert cut(1024, 1024, False) == (2, 176)
     assert cut(1024, 1024, True) == cut(2048, 2048, True) == (2, 128)
     assert cut(8192, 1024, True) == cut(1 << 17, 1, False) == (3, 64)
-    assert cut(8192, 4096, True) == (3, 80)
+    assert cut(8192, 4096, True) == (3, 64)
+    assert cut(8192, 5000, True) == (3, 80)
+    assert cut(1024, 1024, True) == (2, 128), "a window that sees everything is none"
+
+
+def test_that_windows_have_stages_for_warpgroups_two_tiles_apart_at_head_dim_64_only_short_ones() -> None:
+    """Three tiles in work, one whose values are still to be multiplied, one on its way."""
+    for head_dim, reach in ((128, 1024), (64, 512), (40, 256)):
+        plan = hopper.plan(head_dim, 8192, 8192, reach, True)
+        assert (plan.block_k, plan.stages) == (64, 5), (head_dim, reach)
+    assert hopper.plan(64, 8192, 8192, 1024, True).block_k == 128
+    assert hopper.plan(32, 8192, 8192, 256, True).block_k == 128
 
 
 def test_that_shared_memory_is_what_the_kernel_lays_out() -> None:

@@ -41,6 +41,7 @@ class Case:
 CASES = (
     Case("softmax_tiled", 64, ((17, 17), (65, 200), (200, 65), (333, 333), (17, 300)), heads=(4, 2)),
     Case("softmax_tiled", 64, ((333, 333),), slope=(20, 1)),
+    Case("softmax_tiled", 64, ((129, 900),), causal=False, slope=(150, 1)),
     Case("softmax_tiled", 64, ((129, 300), (64, 64)), causal=False, dtype="fp16"),
     Case("softmax_tiled", 64, ((129, 600),), causal=False, dtype="fp16", slope=(40, 1)),
     Case("softmax_tiled", 80, ((200, 150),)),
@@ -123,38 +124,55 @@ def test_that_three_warpgroups_on_long_causal_calls_compute_attention(builds: Pa
         assert lse_error <= 1e-4, shape
 
 
-def test_that_short_tiles_of_windows_compute_attention(builds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hopper, "SHORT_REACH", 100)
-    case = Case("sliding_window", 128, (), params={"window_size": 70, "sinks": 3}, heads=(1, 1))
-    for shape in ((300, 300), (200, 333)):
-        _, error, lse_error = run(case, shape, HopperOnCpu(builds, seed=3), batch=1)
-        assert error <= LARGEST_ERROR["bf16"], shape
-        assert lse_error <= 1e-4, shape
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("head_dim", "window", "sinks"), [(128, 70, 3), (64, 70, 0), (64, 200, 0)])
+def test_that_short_tiles_of_windows_compute_attention(
+    builds: Path, monkeypatch: pytest.MonkeyPatch, head_dim: int, window: int, sinks: int, causal: bool
+) -> None:
+    """Warpgroups that skip tiles at either end and hold a product meanwhile, over several blocks of queries each."""
+    monkeypatch.setattr(hopper, "SHORT_REACH", {64: 299, 128: 299})
+    params = {"window_size": window, "sinks": sinks}
+    case = Case("sliding_window", head_dim, (), params=params, heads=(1, 1), causal=causal)
+    for shape in ((600, 600), (200, 333), (700, 300)):
+        outs = []
+        for seed, multiprocessors in ((0, 1), (3, 2)):
+            out, error, lse_error = run(case, shape, HopperOnCpu(builds, multiprocessors, seed), batch=1)
+            assert error <= LARGEST_ERROR["bf16"], shape
+            assert lse_error <= 1e-4, shape
+            outs.append(out)
+        assert np.array_equal(outs[0], outs[1])
 
 
 INDENT = "\n        "
-WAIT, FREE_VALUES, FREE_KEYS = "products_wait<0>();", "free(VALUES_FREE, tiles - 1);", "free(KEYS_FREE, tiles);"
+WAIT, FREE_VALUES, FREE_KEYS = "products_wait<0>();", "free(VALUES_FREE, last);", "free(KEYS_FREE, use);"
+PLAIN, STEEP = Case("softmax_tiled", 64, ()), Case("softmax_tiled", 64, (), slope=(60, 1))
 PLANTED = {
     "tiles are multiplied before they came": (
-        INDENT.join(("wait_for(VALUES_FULL, tiles - 1);", "wait_for(KEYS_FULL, tiles);")),
+        PLAIN,
+        INDENT.join(("wait_for(VALUES_FULL, last);", "wait_for(KEYS_FULL, use);")),
         "",
     ),
     "tiles are given back before they are multiplied": (
+        PLAIN,
         INDENT.join((WAIT, FREE_VALUES, FREE_KEYS)),
         INDENT.join((FREE_VALUES, FREE_KEYS, WAIT)),
     ),
-    "a tile is never given back": (INDENT.join((FREE_VALUES, FREE_KEYS)), FREE_VALUES),
+    "a tile is never given back": (PLAIN, INDENT.join((FREE_VALUES, FREE_KEYS)), FREE_VALUES),
+    "queries are multiplied before they came": (PLAIN, "barrier_wait(memory + QUERIES_FULL + 8 * group, blocks & 1);", ""),
+    "a reference moves and the weights stay": (STEEP, "weights[i] = product_of_pairs(weights[i], pairs[i & 1]);", ""),
+    "a reference moves and the sum stays": (STEEP, "    sum[half] *= factor[half];", ""),
 }
 
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_that_a_planted_bug_is_caught(builds: Path, bug: str) -> None:
     """Under some order of what runs at once: a race may well come out right under another."""
-    case = Case("softmax_tiled", 64, ())
+    case, *planted = PLANTED[bug]
     caught = 0
     for seed in range(4):
         try:
-            _, error, _ = run(case, (500, 500), HopperOnCpu(builds, seed=seed, planted=PLANTED[bug]), batch=1)
+            device = HopperOnCpu(builds, seed=seed, planted=(planted[0], planted[1]))
+            _, error, _ = run(case, (500, 500), device, batch=1)
         except (KernelFault, AssertionError):
             caught += 1
         else:

@@ -164,7 +164,7 @@ def test_that_the_same_call_gives_the_same_bits(device: Any, name: str, dtype: D
 
 
 def sampled_error(device: Any, name: str, workload: Workload, values: dict[str, int], batch: int = 1) -> float:
-    """Largest error of rows all over a call too large for a float64 truth of all of it."""
+    """Largest error of rows all over a call too large for a float64 truth of all of it, and where int32 would wrap."""
     from attnscope_engine.devices.cuda import Scratch, from_bits
 
     variant = catalogue.find(name)
@@ -180,14 +180,15 @@ def sampled_error(device: Any, name: str, workload: Workload, values: dict[str, 
         for b, h in {(0, 0), (batch - 1, w.num_heads - 1)}:
             group = h // (w.num_heads // w.num_kv_heads)
             here = [from_bits(x.get(), w.dtype) for x in (q[b, h], k[b, group], v[b, group], out[b, h])]
-            rows = np.unique(np.concatenate([rng.integers(0, n, 12), [0, 1, n // 2, n - 2, n - 1]]))
+            wraps = [2**31 // n + step for step in (-1, 0, 1)] + [2**32 // n + step for step in (-1, 0, 1)]
+            rows = np.unique(np.concatenate([rng.integers(0, n, 12), [0, 1, n // 2, n - 2, n - 1], np.minimum(wraps, n - 1)]))
             truth = variant.weights(here[0], here[1], w, params, rows, h) @ here[2].astype(np.float64)
             worst = max(worst, float(np.abs(here[3][rows] - truth).max()))
     device.release()
     return worst
 
 
-@pytest.mark.parametrize("n", [46341, 65537])
+@pytest.mark.parametrize("n", [46341, 65537, 131072])
 @pytest.mark.parametrize("name", NAMES)
 def test_that_rows_past_two_to_the_31_scores_are_right(device: Any, free_bytes: int, name: str, n: int) -> None:
     heads = (1, 1) if name == "softmax_naive" else (9, 3)

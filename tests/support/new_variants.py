@@ -20,7 +20,7 @@ from dataclasses import replace
 from attnscope_engine.variant import no_visible, no_weights
 from attnscope_engine.variants.linear import VARIANT as PARENT
 VARIANT = replace(
-    PARENT, name="mapless", title="Mapless", order=98, weights=no_weights, visible=no_visible,
+    PARENT, name="mapless", title="Mapless", order=98, like="linear", weights=no_weights, visible=no_visible,
     why_no_map="Mapless has no map: its output is not linear in V.",
 )
 """

@@ -36,7 +36,7 @@ def cost(w: Any, params: NewcomerParams, on: Any) -> Cost:
     heads, d, n = w.batch * w.num_heads, w.head_dim, w.seq_len
     flops = 4 * heads * n * n * d
     moved = 2 * w.batch * (w.num_heads + w.num_kv_heads) * n * d * w.item_bytes
-    wide = Term("workspace", "B·H·n·(2·D + 5·chunk)·4", heads * n * (2 * d + 5 * params.chunk_size) * 4, "n")
+    wide = Term("workspace", "B·H·n·(8·D + 14·chunk)", heads * n * (8 * d + 14 * params.chunk_size), "n")
     return Cost((Step("pairs", flops, 0, moved),), (tensor_term(w), wide))
 
 

@@ -1,4 +1,4 @@
-"""The numbers that all contenders of a cell share: made by torch, seen by CuPy at the same place."""
+"""The numbers that all contenders of a cell share: made by torch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ import math
 from typing import Any
 
 from attnscope_engine.bench_exact.cells import Cell
-from attnscope_engine.devices.cuda_timing import CACHE_MULTIPLE
-
-MOST_SETS = 64
 
 RISE = 1 / 16
 """Growth of a score from one key to the next in a worst case: 8 over a tile of 128 keys, a factor of 3,000 of the exponential."""
-
-
-def input_sets(cell: Cell, cache_bytes: int) -> int:
-    """How many sets of tensors a replay goes round."""
-    return min(MOST_SETS, max(1, math.ceil(CACHE_MULTIPLE * cache_bytes / cell.tensor_bytes)))
 
 
 class Tensors:
@@ -46,8 +38,3 @@ class Tensors:
             q, k, v = (x.transpose(1, 2).contiguous() for x in self.by_head)
             self._by_token = (q, k, v)
         return self._by_token
-
-    def seen_by(self, cupy: Any, torch: Any) -> tuple[Any, Any, Any, Any]:
-        """q, k, v, out as CuPy's arrays of 16-bit words in the same memory."""
-        q, k, v, out = (cupy.asarray(x.view(torch.int16)).view("uint16") for x in (*self.by_head, self.out))
-        return q, k, v, out

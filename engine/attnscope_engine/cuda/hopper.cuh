@@ -93,3 +93,9 @@ __device__ __forceinline__ float reciprocal(float x) {
 }
 // A number that is the same in all lanes: tells the compiler so.
 __device__ __forceinline__ int uniform(int x) { return __shfl_sync(~0u, x, 0); }
+// Products of two bf16 numbers each, the low ones and the high ones.
+__device__ __forceinline__ u32 product_of_pairs(u32 a, u32 b) {
+  u32 y;
+  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+  return y;
+}

@@ -23,7 +23,7 @@ MOST_SHARED_BYTES = 227 * 1024
 """Of a block of threads on Hopper."""
 
 KEPT_IN_CACHE = 32 << 20
-"""Bytes of keys and values that causal blocks of queries, walking over several heads in turn, may spread over."""
+"""Bytes of keys and values in sight of causal blocks of queries that walk over several heads in turn."""
 
 MOST_BLOCKS = 2**31 - 2**16
 """Blocks of queries are counted in an int, and each block of threads counts one past the end."""
@@ -34,8 +34,11 @@ MOST_IDLE = 1.06
 LONG_CAUSAL = 4096
 """Causal queries from which on three warpgroups are faster than two at head dim 128."""
 
-SHORT_REACH = 1024 + 64
-"""Keys that a query sees, up to which short tiles, less of which is cut away at the edges, are faster at head dim 128."""
+SHORT_REACH = {64: 512 + 64, 128: 4096 + 64}
+"""By width: keys that a query sees, up to which short tiles, less of which is cut away at the edges, are faster.
+
+There are five of them, as a block's three warpgroups begin up to two tiles apart, each skipping what it does not see.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +96,14 @@ def fits(capability: tuple[int, int], dtype: Dtype, queries: int, heads: int) ->
 def plan(head_dim: int, queries: int, keys: int, reach: int, causal: bool) -> Plan:
     """The fastest that was measured; `reach`: about how many keys a query sees at most, as of a window."""
     width = next(width for width in cuda.WIDTHS if width >= head_dim)
+    if reach <= SHORT_REACH.get(width, 0) < keys:
+        return Plan(width, 64, 3, 5, take_turns=False, longest_first=causal)
     if width <= 64:
         return Plan(width, 128, 3, 2, take_turns=not causal, longest_first=True)
     if width == 96:
         return Plan(width, 96, 3, 2, take_turns=not causal, longest_first=causal)
     if width > 128:
         return Plan(width, {192: 112, 256: 80}[width], 2, 2, take_turns=True, longest_first=causal)
-    if reach <= SHORT_REACH < keys:
-        return Plan(width, 64, 3, 3, take_turns=False, longest_first=causal)
     rows = cuda.blocks(queries, 3 * ROWS) * 3 * ROWS
     if rows <= MOST_IDLE * queries and (queries >= LONG_CAUSAL or not causal):
         return Plan(width, 80, 3, 2, take_turns=not causal, longest_first=causal)
@@ -137,7 +140,7 @@ def attend(
     kernel = device.kernel(stem, f"{stem}_on_hopper", cut.defines(workload.dtype, workload.causal))
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]
     group = heads // kv_heads
-    together = heads_together(workload.causal, batch * heads, 4 * keys * head_dim // group)
+    together = heads_together(workload.causal, batch * heads, 4 * min(keys, reach) * head_dim // group)
     shape = [np.int32(size) for size in (queries, keys, head_dim, batch * heads, group, together)]
     scale = np.float32(cuda.LOG2_E * head_dim**-0.5)
     grid = min(device.multiprocessors, cuda.blocks(queries, cut.block_q) * batch * heads)

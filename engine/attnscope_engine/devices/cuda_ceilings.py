@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from attnscope_engine.cuda import DTYPE_CODE
+from attnscope_engine.cuda import DTYPE_CODE, STORED
 from attnscope_engine.devices import cubins
 from attnscope_engine.devices.cuda import CudaDevice
 from attnscope_engine.protocol import Ceilings, Dtype
-from attnscope_engine.variant import Tick
+from attnscope_engine.variant import Tick, Unsupported
 
 TARGET_S = 0.02
 """Length of a timed loop, once it is known how long it takes."""
@@ -22,18 +22,22 @@ THREADS, CHAINS = 256, 8
 STEP: dict[Dtype, int] = {"fp32": 8, "bf16": 16, "fp16": 16}
 LAUNCHES = 200
 
+LARGE_PRODUCT = 8192
+"""Rows and columns: enough that every multiprocessor is busy for a millisecond."""
+
 
 def ceilings(device: CudaDevice, tick: Tick) -> Ceilings:
     """Measured now.
 
-    `flops_per_s` is of tensor cores whose operands stay in registers, by the instructions that the variants use (fp32: three
-    TF32 products for one). `bytes_per_s` counts what is read and what is written. `launch_s` is one launch inside a graph.
+    `flops_per_s`: the larger of what tensor cores reach with operands in registers (fp32: three TF32 products for one) and of
+    cuBLAS' own large product, which on Hopper has instructions that are faster. `bytes_per_s` counts what is read and what is
+    written. `launch_s` is one launch inside a graph.
     """
     with device.stream:
         flops: dict[Dtype, float] = {}
         for dtype in device.facts.dtypes:
             tick()
-            flops[dtype] = _products_per_s(device, dtype)
+            flops[dtype] = max(_products_per_s(device, dtype), _large_product_per_s(device, dtype))
         tick()
         exps = _exponentials_per_s(device)
         tick()
@@ -75,6 +79,22 @@ def _loop_rate(device: CudaDevice, entry: str, dtype: Dtype, per_round: int) -> 
 def _products_per_s(device: CudaDevice, dtype: Dtype) -> float:
     warp_flops = 2 * 16 * 8 * STEP[dtype]
     return _loop_rate(device, "products", dtype, CHAINS * warp_flops // 32)
+
+
+def _large_product_per_s(device: CudaDevice, dtype: Dtype) -> float:
+    """Of cuBLAS on a large square product of 16-bit numbers; 0 where it is not installed, or the card has no room."""
+    size = LARGE_PRODUCT
+    free = int(device.cupy.cuda.runtime.memGetInfo()[0])
+    if dtype == "fp32" or 3 * size * size * 2 > free // 4:
+        return 0.0
+    left, right, out = (device.cupy.empty((1, size, size), STORED[dtype]) for _ in range(3))
+    for seed, array in enumerate((left, right)):
+        device.fill_normal(array, dtype, seed)
+    try:
+        seconds = _seconds(device, lambda: device.multiply(left, right, out, dtype, size**-0.5, False), 5)
+    except Unsupported:
+        return 0.0
+    return 2 * size**3 / seconds
 
 
 def _exponentials_per_s(device: CudaDevice) -> float:

@@ -21,6 +21,12 @@ struct Running {
   }
 };
 
+// Scores j to j + 3 of a row of which `end` were multiplied, the others −∞: what lies behind the last was never written.
+__device__ __forceinline__ float4 part_of(const float* scores, int j, int end) {
+  if (j + PART <= end) return *(const float4*)(scores + j);
+  return make_float4(scores[j], j + 1 < end ? scores[j + 1] : NEG_INF, j + 2 < end ? scores[j + 2] : NEG_INF, NEG_INF);
+}
+
 // Queries are cut into strips of `strip` rows; of each only the keys that its last row sees were multiplied, and will be.
 // The weights of the rest of these keys are 0: a row that sees no key gets as many zeros as its strip has keys, at least one.
 extern "C" __global__ void __launch_bounds__(THREADS) softmax_naive(
@@ -37,9 +43,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) softmax_naive(
 
   Running mine = {NEG_INF, 0.f};
   for (int j = PART * threadIdx.x; j < visible; j += PART * THREADS) {
-    const float4 x = *(const float4*)(scores + j);
-    const float s[PART] = {x.x * LOG2_E, j + 1 < visible ? x.y * LOG2_E : NEG_INF, j + 2 < visible ? x.z * LOG2_E : NEG_INF,
-                           j + 3 < visible ? x.w * LOG2_E : NEG_INF};
+    const float4 x = part_of(scores, j, visible);
+    const float s[PART] = {x.x * LOG2_E, x.y * LOG2_E, x.z * LOG2_E, x.w * LOG2_E};
     const float top = fmaxf(fmaxf(s[0], s[1]), fmaxf(s[2], s[3]));
     if (top == NEG_INF) continue;
     mine.add(top, exp2_fast(s[0] - top) + exp2_fast(s[1] - top) + exp2_fast(s[2] - top) + exp2_fast(s[3] - top));
@@ -57,11 +62,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) softmax_naive(
   for (int j = PART * threadIdx.x; j < end; j += PART * THREADS) {
     float w[PART] = {};
     if (j < visible) {
-      const float4 x = *(const float4*)(scores + j);
+      const float4 x = part_of(scores, j, visible);
       const float s[PART] = {x.x, x.y, x.z, x.w};
 #pragma unroll
-      for (int i = 0; i < PART; ++i)
-        if (j + i < visible) w[i] = exp2_fast(s[i] * LOG2_E - all.top) * factor;
+      for (int i = 0; i < PART; ++i) w[i] = exp2_fast(s[i] * LOG2_E - all.top) * factor;  // 0 of −∞
     }
     if constexpr (DTYPE == FP32)
       *(float4*)(weights + j) = make_float4(w[0], w[1], w[2], w[3]);

@@ -206,6 +206,9 @@ inline void products_wait() {
     while ((int)of.groups.size() > LEFT) make_oldest_group(of);
   });
 }
+inline u32 product_of_pairs(u32 a, u32 b) {
+  return pack<BF16>(unpacked<BF16>((u16)a) * unpacked<BF16>((u16)b), unpacked<BF16>(a >> 16) * unpacked<BF16>(b >> 16));
+}
 template <int REGISTERS>
 inline void registers_shrink() {}
 template <int REGISTERS>

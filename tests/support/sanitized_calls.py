@@ -1,0 +1,77 @@
+"""A process for `compute-sanitizer` to watch: calls of odd sizes that must be clean, then one planted bug that must not be.
+
+Run as `python sanitized_calls.py TOOL`. What the sanitizer says after the line MARK is of the planted bug.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from attnscope_engine import catalogue
+from attnscope_engine.devices import nvrtc
+from attnscope_engine.devices.cuda import CudaDevice, Scratch
+from attnscope_engine.protocol import Dtype, Workload
+
+MARK = "--- from here on, a planted bug"
+
+PLANTED = {
+    "memcheck": "values[threadIdx.x + 64] = 1.f;",
+    "initcheck": "values[threadIdx.x] += 1.f;",
+    "racecheck": "__shared__ float x[64]; x[threadIdx.x] = 1.f; values[threadIdx.x] = x[63 - threadIdx.x];",
+    "synccheck": """__shared__ unsigned long long barrier;
+asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"((unsigned)__cvta_generic_to_shared(&barrier)) : "memory");""",
+}
+"""By tool: the body of a kernel of 64 threads on 64 floats that nothing has written."""
+
+CALLS: tuple[tuple[str, Dtype, tuple[int, int, int, int], int, bool, dict[str, int]], ...] = (
+    ("softmax_tiled", "bf16", (2, 1, 113, 203), 64, True, {}),
+    ("softmax_tiled", "fp16", (2, 2, 203, 113), 128, False, {}),
+    ("softmax_tiled", "bf16", (1, 1, 333, 333), 96, True, {}),
+    ("softmax_tiled", "bf16", (1, 1, 257, 190), 192, True, {}),
+    ("softmax_tiled", "fp16", (2, 1, 131, 300), 256, False, {}),
+    ("softmax_tiled", "fp32", (2, 1, 65, 97), 80, True, {}),
+    ("softmax_tiled", "bf16", (4, 1, 3, 2049), 128, True, {}),
+    ("sliding_window", "bf16", (2, 1, 401, 401), 64, True, {"window_size": 70, "sinks": 5}),
+    ("sliding_window", "fp16", (1, 1, 333, 431), 128, True, {"window_size": 129}),
+    ("softmax_naive", "bf16", (2, 1, 113, 203), 64, True, {}),
+    ("chunked", "bf16", (2, 1, 300, 300), 64, True, {"chunk_size": 70}),
+    ("linear", "bf16", (2, 1, 301, 301), 64, True, {}),
+    ("linear", "fp16", (1, 1, 77, 205), 128, False, {}),
+)
+"""Variant, dtype, (H, G, N, M), head_dim, causal, parameters."""
+
+
+def run(device: CudaDevice) -> None:
+    """Every call once, on memory that nothing has written before."""
+    rng = np.random.default_rng(3)
+    for name, dtype, (heads, kv_heads, n, m), head_dim, causal, values in CALLS:
+        variant = catalogue.find(name)
+        workload = Workload(seq_len=n, num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim, dtype=dtype, causal=causal)
+        shapes = ((1, heads, n, head_dim), (1, kv_heads, m, head_dim), (1, kv_heads, m, head_dim))
+        with device.stream:
+            q, k, v = (device.upload(rng.standard_normal(shape, np.float32), dtype) for shape in shapes)
+            out = device.cupy.empty(q.shape, q.dtype)
+            device.call(variant, q, k, v, out, workload, variant.parse(values), Scratch())
+            device.stream.synchronize()
+            out.get()
+
+
+def plant(device: CudaDevice, tool: str) -> None:
+    """Runs the bug that `tool` is there to see."""
+    text = f'extern "C" __global__ void planted(float* values) {{ {PLANTED[tool]} }}'
+    code, _ = nvrtc.compile_cubin(text, "planted.cu", device.facts.arch)
+    module: Any = device.cupy.cuda.function.Module()
+    module.load(code)
+    memory = device.cupy.cuda.Memory(256)  # straight from the driver, so that behind the last float nothing is allocated
+    values = device.cupy.ndarray((64,), "float32", device.cupy.cuda.MemoryPointer(memory, 0))
+    module.get_function("planted")((1, 1, 1), (64, 1, 1), (values,))
+    device.cupy.cuda.runtime.deviceSynchronize()
+
+
+if __name__ == "__main__":
+    card = CudaDevice(portable="--portable" in sys.argv)
+    run(card)
+    print(MARK, flush=True)
+    plant(card, sys.argv[1])
