@@ -12,7 +12,7 @@ from attnscope_engine.head_maps import MapCache
 from attnscope_engine.protocol import Choice, DrawMap, ReadRow, SyntheticSource, Workload
 from attnscope_engine.sources import Sources
 from attnscope_engine.variant import Params, Unsupported, Variant
-from recurrences import RECURRENCES, recurrence, signs
+from paper_recurrences import RECURRENCES, recurrence, signs
 
 torch = pytest.importorskip("torch")
 

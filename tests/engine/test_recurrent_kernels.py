@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from attnscope_engine import catalogue, cuda, gates, numerics
-from attnscope_engine.cuda import gates as gate_kernels
+from attnscope_engine.cuda import token_decays
 from attnscope_engine.devices.cuda import from_bits, to_bits
 from attnscope_engine.protocol import Dtype, Workload
+from paper_recurrences import recurrence
 from portable_on_cpu import COMPILER, EmulatedDevice
-from recurrences import recurrence
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs g++")
 
@@ -28,12 +28,12 @@ def test_that_the_kernels_gates_are_those_of_the_formulas(dtype: Dtype, head_dim
     k, v, device = drawn(3, 21, head_dim, dtype), drawn(3, 21, head_dim, dtype), EmulatedDevice(64 * 1024)
     k[1, 2, 20] = 0
     arguments = to_bits(k, dtype), to_bits(v, dtype), dtype, half_life
-    found, scaled = gate_kernels.decays_and_steps(device, "mamba2", *arguments)
+    found, scaled = token_decays.decays_and_steps(device, "mamba2", *arguments)
     assert np.abs(found / gates.decays_of(k, range(3), half_life) - 1).max() < 1e-5
     truth = v * gates.steps_of(k, range(3))[..., None]
     rounding = {"fp32": 1e-6, "bf16": 2.0**-8, "fp16": 2.0**-11}[dtype]
     assert (np.abs(from_bits(scaled, dtype) - truth) <= rounding * np.abs(truth) + 1e-7).all()
-    alone = gate_kernels.decays(EmulatedDevice(64 * 1024), "simple_gla", arguments[0], dtype, half_life)
+    alone = token_decays.decays(EmulatedDevice(64 * 1024), "simple_gla", arguments[0], dtype, half_life)
     assert np.array_equal(alone, found)
 
 
@@ -43,7 +43,7 @@ def test_that_the_kernels_gates_are_those_of_the_formulas(dtype: Dtype, head_dim
 def test_that_each_query_gets_the_value_of_its_own_key(dtype: Dtype, n: int, m: int) -> None:
     before, v = drawn(4, n, 72, dtype), drawn(2, m, 72, dtype)
     out = to_bits(before, dtype).copy()
-    gate_kernels.add_own_values(EmulatedDevice(64 * 1024), "mamba2", to_bits(v, dtype), out, dtype)
+    token_decays.add_own_values(EmulatedDevice(64 * 1024), "mamba2", to_bits(v, dtype), out, dtype)
     truth, own = before.astype(np.float64), min(n, m)
     truth[:, :, n - own :] += numerics.expand_heads(v, 4)[:, :, m - own :]
     assert np.array_equal(from_bits(out, dtype), numerics.rounded(truth, dtype))
@@ -67,10 +67,10 @@ def test_that_what_is_allocated_is_what_is_said(dtype: Dtype) -> None:
 
     k = np.zeros((2, 3, 21, 64), cuda.STORED[dtype])
     alone, scaled = Writing(), Writing()
-    gate_kernels.decays(alone, "simple_gla", k, dtype, 1)
-    gate_kernels.decays_and_steps(scaled, "mamba2", k, k, dtype, 1)
-    assert alone.bytes_ == sum(term.bytes_ for term in gate_kernels.held(w))
-    assert scaled.bytes_ == sum(term.bytes_ for term in gate_kernels.held(w, scaled=True))
+    token_decays.decays(alone, "simple_gla", k, dtype, 1)
+    token_decays.decays_and_steps(scaled, "mamba2", k, k, dtype, 1)
+    assert alone.bytes_ == sum(term.bytes_ for term in token_decays.held(w))
+    assert scaled.bytes_ == sum(term.bytes_ for term in token_decays.held(w, scaled=True))
 
 
 LARGEST_ERROR: dict[Dtype, float] = {"bf16": 1e-2, "fp16": 1.5e-3, "fp32": 1e-5}

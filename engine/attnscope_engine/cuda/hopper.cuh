@@ -85,6 +85,21 @@ __device__ __forceinline__ void registers_grow() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 
+// ---- two 16-bit numbers at once; NaN stays NaN.
+#define OF_PAIRS(name, instruction)                                             \
+  template <int DTYPE_>                                                         \
+  __device__ __forceinline__ u32 name(u32 a, u32 b) {                           \
+    u32 c;                                                                      \
+    if constexpr (DTYPE_ == BF16)                                               \
+      asm(instruction ".bf16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));        \
+    else                                                                        \
+      asm(instruction ".f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));         \
+    return c;                                                                   \
+  }
+OF_PAIRS(sum_of_pairs, "add.rn")
+OF_PAIRS(lower_of_pairs, "min.NaN")
+OF_PAIRS(upper_of_pairs, "max.NaN")
+
 // 1/x to the last bit but one.
 __device__ __forceinline__ float reciprocal(float x) {
   float y;

@@ -159,7 +159,8 @@ def attend(
         device: what `Variant.launch` gets.
         stem: of the variant's kernel file.
         title: of the variant, for refusals.
-        tensors: q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q, in `workload.dtype` (16-bit as bits); φ(q), φ(k) are rounded to it.
+        tensors: q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q, in `workload.dtype` (16-bit as bits), to which φ(q) and φ(k)
+            are rounded.
         workload: only dtype and causal are looked at.
         feature: φ, applied to q and to k as they are loaded.
         normalised: divide by φ(q)·z.

@@ -13,9 +13,11 @@ typedef Memory<false, true, STATE_STAGES> StateMemory;
 typedef Memory<true, bool(CAUSAL), STAGES> OutputMemory;
 constexpr int STATE_THREADS = 128 * (1 + KEEPERS), OUTPUT_THREADS = 128 * (2 + KEEPERS);
 constexpr int WEIGHTS = CHUNK / 2, OUTPUTS = CHUNK / 2;  // accumulators of a thread
-// Registers that warpgroups give away and take; blocks of three have enough without.
+// Registers that warpgroups give away and take; blocks of three have enough without. Features come the faster the more of them are
+// under way, in registers that weighing leaves.
 constexpr bool MOVE_REGISTERS = KEEPERS == 2;
-constexpr int OF_BRINGERS = 40, OF_WEIGHERS = 120, OF_KEEPERS = 176;
+constexpr int FOR_FEATURES = !MAPS || (NORMALISED && DECAY) ? 0 : NORMALISED && CAUSAL ? 8 : 16;
+constexpr int OF_BRINGERS = 40 + FOR_FEATURES, OF_WEIGHERS = 120 - FOR_FEATURES, OF_KEEPERS = 176;
 
 // ---------------------------------------------------------------- what a segment adds to the state
 
@@ -229,12 +231,30 @@ __device__ __forceinline__ void store_outputs(const TensorMap& to, u32 panel, co
   }
 }
 
+// What rounding took.
+__device__ __forceinline__ void rest_of_state(u32 (&rest)[WIDTH / 4], const u32 (&left)[WIDTH / 4], const float (&state)[WIDTH / 2],
+                                              float shrink) {
+#pragma unroll
+  for (int i = 0; i < WIDTH / 4; ++i)
+    rest[i] = pack<DTYPE>(state[2 * i] * shrink - unpacked<DTYPE>((u16)left[i]),
+                          state[2 * i + 1] * shrink - unpacked<DTYPE>((u16)(left[i] >> 16)));
+}
+
+// out = state, turned, times queries, begun in the background.
+template <bool ADD>
+__device__ __forceinline__ void read_state(float (&out)[OUTPUTS], const u32 (&left)[WIDTH / 4], u32 queries) {
+#pragma unroll
+  for (int step = 0; step < WIDTH / 16; ++step)
+    Wgmma<CHUNK>::registers_rows(out, left[4 * step], left[4 * step + 1], left[4 * step + 2], left[4 * step + 3],
+                                 operand(queries, 0) + (step / 4 * PANEL + step % 4 * 32) / 16, ADD || step != 0);
+}
+
 __device__ __forceinline__ void keep(const OutputMemory& memory, const Walk& walk, const float* begin, const TensorMap& to, int keeper,
                                      int matrix) {
   typedef OutputMemory M;
   const auto shrink = [&](int i) { return shrink_after(CAUSAL ? walk.token(i) : walk.position); };
   float state[WIDTH / 2], out[OUTPUTS];
-  u32 left[WIDTH / 4];
+  u32 left[WIDTH / 4], rest[WIDTH / 4];  // without a mask all keys are in one state, which then is worth both
   if (begin) {
     load_state(state, begin + keeper * 64 * WIDTH);
   } else {
@@ -242,16 +262,15 @@ __device__ __forceinline__ void keep(const OutputMemory& memory, const Walk& wal
     for (int i = 0; i < WIDTH / 2; ++i) state[i] = 0.f;
   }
   round_state(left, state, shrink(0));
+  if (!CAUSAL) rest_of_state(rest, left, state, shrink(0));
 #pragma unroll 1
   for (int i = 0; i < walk.count; ++i) {
     const u32 queries = memory.stage(i), keys = queries + M::KEYS_AT, of_values = queries + M::VALUES_AT + keeper * PANEL;
     const u32 place = i & 1;
     barrier_wait(memory.barrier(M::FULL, i), M::parity(i));
     products_begin();
-#pragma unroll
-    for (int step = 0; step < WIDTH / 16; ++step)
-      Wgmma<CHUNK>::registers_rows(out, left[4 * step], left[4 * step + 1], left[4 * step + 2], left[4 * step + 3],
-                                   operand(queries, 0) + (step / 4 * PANEL + step % 4 * 32) / 16, step != 0);
+    read_state<false>(out, left, queries);
+    if (!CAUSAL) read_state<true>(out, rest, queries);
     products_commit();
     if (CAUSAL) {
       u32 values[16];

@@ -106,7 +106,14 @@ __device__ __forceinline__ float bring_chunks(const M& memory, const TensorMap& 
 }
 
 __device__ __forceinline__ u32 feature_of_pair(u32 pair) {
-  return pack<DTYPE>(feature(unpacked<DTYPE>((u16)pair)), feature(unpacked<DTYPE>((u16)(pair >> 16))));
+  if constexpr (FEATURE == ELU) {
+    // e^min(x, 0) + max(x, 0), of which one is 1 or 0, so that the sum rounds once.
+    const u32 low = lower_of_pairs<DTYPE>(pair, 0);
+    const float x = LOG2_E * unpacked<DTYPE>((u16)low), y = LOG2_E * unpacked<DTYPE>((u16)(low >> 16));
+    return sum_of_pairs<DTYPE>(pack<DTYPE>(exp2_fast(x), exp2_fast(y)), upper_of_pairs<DTYPE>(pair, 0));
+  } else {
+    return pack<DTYPE>(feature(unpacked<DTYPE>((u16)pair)), feature(unpacked<DTYPE>((u16)(pair >> 16))));
+  }
 }
 
 // φ of tiles in place. A warp takes a batch, so many 16-byte parts a lane, at once: exponentials are slow to come, and many must be

@@ -49,19 +49,23 @@ __device__ __forceinline__ void load_tokens(const Rows& tile, const Stored* matr
   }
 }
 
+__device__ __forceinline__ u32 feature_of_word(u32 word) {
+  if constexpr (DTYPE == FP32)
+    return __float_as_uint(feature(__uint_as_float(word)));
+  else
+    return pack<DTYPE>(feature(unpacked<DTYPE>((u16)word)), feature(unpacked<DTYPE>((u16)(word >> 16))));
+}
+
 // φ in place. Keys that are not there, and columns past head_dim, must add nothing, and φ(0) may be 1.
 __device__ __forceinline__ void map_tile(const Rows& tile, int low, int high, int width) {
-  constexpr int PAIRS = Rows::PER_PART / 2;
-#pragma unroll 2
+#pragma unroll 4
   for (int i = threadIdx.x; i < CHUNK * Rows::PARTS; i += THREADS) {
     const int row = i / Rows::PARTS, column = i % Rows::PARTS * Rows::PER_PART;
+    uint4* const part = (uint4*)tile.at(row, column);
+    const uint4 x = *part;
     const bool there = row >= low && row < high && column < width;
-    Stored* const part = tile.at(row, column);
-#pragma unroll
-    for (int pair = 0; pair < PAIRS; ++pair) {
-      const float x = feature(as_float<DTYPE>(part[2 * pair])), y = feature(as_float<DTYPE>(part[2 * pair + 1]));
-      store_pair<DTYPE>(part + 2 * pair, there ? x : 0.f, there ? y : 0.f);
-    }
+    *part = there ? make_uint4(feature_of_word(x.x), feature_of_word(x.y), feature_of_word(x.z), feature_of_word(x.w))
+                  : make_uint4(0, 0, 0, 0);
   }
 }
 
@@ -92,8 +96,9 @@ __device__ __forceinline__ void left_for_state(u32 (&a)[4], const Rows& queries,
     queries.left(a, row0, step);
   }
 }
-// Rows of the state as two right operands, 8 values each, of products with queries.
-__device__ __forceinline__ void right_of_state(u32 (&b)[4], const float (&state)[WIDTH / 8][4], int step, float shrink) {
+// Rows of the state as two right operands, 8 values each, of products with queries; of 16-bit types also what rounding took.
+__device__ __forceinline__ void right_of_state(u32 (&b)[4], u32 (&rest)[4], const float (&state)[WIDTH / 8][4], int step,
+                                               float shrink) {
   if constexpr (DTYPE == FP32) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) b[i] = __float_as_uint(state[step][i]);
@@ -101,7 +106,9 @@ __device__ __forceinline__ void right_of_state(u32 (&b)[4], const float (&state)
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float* pair = &state[2 * step + i % 2][i / 2 * 2];
-      b[i] = pack<DTYPE>(pair[0] * shrink, pair[1] * shrink);
+      const float x = pair[0] * shrink, y = pair[1] * shrink;
+      b[i] = pack<DTYPE>(x, y);
+      rest[i] = pack<DTYPE>(x - unpacked<DTYPE>((u16)b[i]), y - unpacked<DTYPE>((u16)(b[i] >> 16)));
     }
   }
 }
@@ -227,14 +234,18 @@ __device__ __forceinline__ void read_state(Outputs& outputs, const Rows& queries
     for (int e = 0; e < 4; ++e) outputs[m][0][e] = outputs[m][1][e] = 0.f;
 #pragma unroll
   for (int step = 0; step < WIDTH / STEP; ++step) {
-    u32 b[4];
-    right_of_state(b, state, step, shrink);
+    u32 b[4], rest[4];
+    right_of_state(b, rest, state, step, shrink);
 #pragma unroll
     for (int m = 0; m < GROUPS; ++m) {
       u32 a[4];
       left_for_state(a, queries, 16 * m, step);
       multiply<DTYPE>(outputs[m][0], a, b[0], b[1]);
       multiply<DTYPE>(outputs[m][1], a, b[2], b[3]);
+      if (DTYPE != FP32 && !CAUSAL) {  // without a mask all keys are in one state, which then is worth it
+        multiply<DTYPE>(outputs[m][0], a, rest[0], rest[1]);
+        multiply<DTYPE>(outputs[m][1], a, rest[2], rest[3]);
+      }
     }
   }
 #pragma unroll

@@ -38,7 +38,7 @@ def packed(arguments: Sequence[Any], array_type: type) -> tuple[Any, ...]:
     """The arguments, checked.
 
     Raises:
-        TypeError: one is neither an array of the device, nor passed by value, nor a numpy scalar of a known width; names its place.
+        TypeError: one is neither an array of the device, nor passed by value, nor a numpy scalar of a known width; names where.
     """
     for place, value in enumerate(arguments):
         if not isinstance(value, (array_type, *SCALARS)) and not is_by_value(value):

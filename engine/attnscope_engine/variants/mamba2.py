@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from attnscope_engine import cuda, gates, numerics, recurrent, recurrent_cost, recurrent_exact
 from attnscope_engine.cost import Cost, tensor_term
-from attnscope_engine.cuda import gates as gate_kernels
 from attnscope_engine.cuda import linear as linear_kernels
+from attnscope_engine.cuda import token_decays
 from attnscope_engine.protocol import DeviceKind, Workload
 from attnscope_engine.recurrent_cost import Sizes
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant, flag
@@ -39,8 +39,8 @@ def cost(workload: Workload, params: Mamba2Params, on: DeviceKind) -> Cost:
     if on == "cuda":
         w = workload
         steps = linear_kernels.steps(w, normalised=False, decay_heads=w.num_kv_heads)
-        made, *own = gate_kernels.steps(w, scaled=True, own=params.skip)
-        held = (tensor_term(w), *gate_kernels.held(w, scaled=True), *linear_kernels.held(w, w.num_kv_heads))
+        made, *own = token_decays.steps(w, scaled=True, own=params.skip)
+        held = (tensor_term(w), *token_decays.held(w, scaled=True), *linear_kernels.held(w, w.num_kv_heads))
         return Cost((made, *steps, *own), held)
     return recurrent_cost.cost(
         workload, Sizes(workload.head_dim, workload.head_dim, decay="token", made_features=True, query_copies=0)
@@ -83,10 +83,10 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     if not workload.causal:
         raise Unsupported(CAUSAL_ONLY)
     cuda.tiling("Mamba-2", q.shape[-1], workload.dtype, widest=linear_kernels.WIDEST)
-    decays, scaled = gate_kernels.decays_and_steps(device, "mamba2", k, v, workload.dtype, params.half_life)
+    decays, scaled = token_decays.decays_and_steps(device, "mamba2", k, v, workload.dtype, params.half_life)
     linear_kernels.attend(device, "mamba2", "Mamba-2", (q, k, scaled, out), workload, decay=decays)
     if params.skip:
-        gate_kernels.add_own_values(device, "mamba2", v, out, workload.dtype)
+        token_decays.add_own_values(device, "mamba2", v, out, workload.dtype)
 
 
 def weights(

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from attnscope_engine import cuda, gates, numerics, recurrent, recurrent_cost, recurrent_exact
 from attnscope_engine.cost import Cost, tensor_term
-from attnscope_engine.cuda import gates as gate_kernels
 from attnscope_engine.cuda import linear as linear_kernels
+from attnscope_engine.cuda import token_decays
 from attnscope_engine.protocol import DeviceKind, Workload
 from attnscope_engine.recurrent_cost import Sizes
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant
@@ -38,8 +38,8 @@ def cost(workload: Workload, params: SimpleGlaParams, on: DeviceKind) -> Cost:
     if on == "cuda":
         w = workload
         steps = linear_kernels.steps(w, normalised=False, decay_heads=w.num_kv_heads)
-        held = (tensor_term(w), *gate_kernels.held(w), *linear_kernels.held(w, w.num_kv_heads))
-        return Cost((*gate_kernels.steps(w), *steps), held)
+        held = (tensor_term(w), *token_decays.held(w), *linear_kernels.held(w, w.num_kv_heads))
+        return Cost((*token_decays.steps(w), *steps), held)
     return recurrent_cost.cost(workload, Sizes(workload.head_dim, workload.head_dim, decay="token"))
 
 
@@ -71,7 +71,7 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     if not workload.causal:
         raise Unsupported(CAUSAL_ONLY)
     cuda.tiling("Simple GLA", q.shape[-1], workload.dtype, widest=linear_kernels.WIDEST)
-    decays = gate_kernels.decays(device, "simple_gla", k, workload.dtype, params.half_life)
+    decays = token_decays.decays(device, "simple_gla", k, workload.dtype, params.half_life)
     tensors = q, k, v, out
     linear_kernels.attend(device, "simple_gla", "Simple GLA", tensors, workload, decay=decays, scale=q.shape[-1] ** -0.5)
 

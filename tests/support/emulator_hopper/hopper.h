@@ -117,6 +117,19 @@ inline void store_matrices_transposed(u32 address, u32 r0, u32 r1, u32 r2, u32 r
   move_matrices<false, true>(r, address);
 }
 
+// ---- two 16-bit numbers at once
+template <int DTYPE_, class Each>
+inline u32 of_pairs(u32 a, u32 b, Each each) {
+  const auto half = [](u32 word, int h) { return unpacked<DTYPE_>((u16)(word >> 16 * h)); };
+  return pack<DTYPE_>(each(half(a, 0), half(b, 0)), each(half(a, 1), half(b, 1)));
+}
+template <int DTYPE_>
+inline u32 sum_of_pairs(u32 a, u32 b) { return of_pairs<DTYPE_>(a, b, [](float x, float y) { return x + y; }); }
+template <int DTYPE_>
+inline u32 lower_of_pairs(u32 a, u32 b) { return of_pairs<DTYPE_>(a, b, [](float x, float y) { return x != x || x < y ? x : y; }); }
+template <int DTYPE_>
+inline u32 upper_of_pairs(u32 a, u32 b) { return of_pairs<DTYPE_>(a, b, [](float x, float y) { return x != x || x > y ? x : y; }); }
+
 // ---- products: queued by the last of 128 threads that asks
 struct Products {
   struct Asked {

@@ -1,4 +1,4 @@
-"""Gates derived from keys on a GPU: launches of `gates.cuh`, what they cost and hold. The formulas are those of `gates.py`."""
+"""Decays and time steps derived from keys on a GPU by the formulas of `gates.py`: launches of `token_decays.cuh`, cost, memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnscope_engine.cost import Step
 from attnscope_engine.protocol import Dtype, Term, Workload
 
 DECAYS, STEPS = 1, 2
-"""As in `gates.cuh`."""
+"""As in `token_decays.cuh`."""
 
 KEYS_OF_BLOCK = 8
 
@@ -19,14 +19,14 @@ KEYS_OF_BLOCK = 8
 def decays(device: Any, stem: str, k: Any, dtype: Dtype, half_life: int) -> Any:
     """Log α of each key: k `(B, G, M, D)` → fp32 `(B, G, M)`. D is even."""
     found = device.empty(k.shape[:3], "float32")
-    _token_gates(device, stem, DECAYS, (k, k, found, k), dtype, half_life)
+    _start(device, stem, DECAYS, (k, k, found, k), dtype, half_life)
     return found
 
 
 def decays_and_steps(device: Any, stem: str, k: Any, v: Any, dtype: Dtype, half_life: int) -> tuple[Any, Any]:
     """As `decays`, and the values times Δ, `(B, G, M, D)` in `dtype`."""
     found, scaled = device.empty(k.shape[:3], "float32"), device.empty(k.shape, cuda.STORED[dtype])
-    _token_gates(device, stem, STEPS, (k, v, found, scaled), dtype, half_life)
+    _start(device, stem, STEPS, (k, v, found, scaled), dtype, half_life)
     return found, scaled
 
 
@@ -60,9 +60,9 @@ def held(workload: Workload, *, scaled: bool = False) -> tuple[Term, ...]:
     return (made, Term("scaled values", f"B·G·n·D·{w.item_bytes}", keys * w.head_dim * w.item_bytes, "n"))
 
 
-def _token_gates(device: Any, stem: str, wanted: int, arrays: tuple[Any, ...], dtype: Dtype, half_life: int) -> None:
+def _start(device: Any, stem: str, wanted: int, arrays: tuple[Any, ...], dtype: Dtype, half_life: int) -> None:
     batch, kv_heads, keys, width = arrays[0].shape
-    kernel = device.kernel(stem, "token_gates", _defines(wanted, dtype))
+    kernel = device.kernel(stem, "decays_of_tokens", _defines(wanted, dtype))
     grid = (cuda.blocks(keys, KEYS_OF_BLOCK), kv_heads, batch)
     kernel(grid, 32 * KEYS_OF_BLOCK, (*arrays, np.int32(keys), np.int32(width), np.float32(1 / half_life)))
 

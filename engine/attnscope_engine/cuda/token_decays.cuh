@@ -1,4 +1,4 @@
-// Gates of keys, by the formulas of `gates.py`: x = Σ_c s_c·k_c / ‖k‖ with signs s hashed from key head and channel.
+// Decays and time steps of keys, by the formulas of `gates.py`: x = Σ_c s_c·k_c / ‖k‖ with signs s hashed from key head and channel.
 //
 // Grid: blocks of 8 keys, key heads, batch; a warp a key. Constants: DTYPE, and GATES: which of the kernels below is wanted.
 #include "ptx.cuh"
@@ -66,7 +66,7 @@ __device__ __forceinline__ float along(const Stored* key, int width, u32 purpose
 __device__ __forceinline__ float softplus(float x) { return log1pf(expf(x)); }
 
 // log α (B, G, keys), natural: −softplus(x)·rate. With STEPS also the values times Δ = softplus(x).
-extern "C" __global__ void __launch_bounds__(32 * KEYS_OF_BLOCK) token_gates(
+extern "C" __global__ void __launch_bounds__(32 * KEYS_OF_BLOCK) decays_of_tokens(
     const Stored* __restrict__ k, const Stored* __restrict__ v, float* __restrict__ log_decay, Stored* __restrict__ scaled,
     int keys, int width, float rate) {
   const int key = blockIdx.x * KEYS_OF_BLOCK + (threadIdx.x >> 5);
