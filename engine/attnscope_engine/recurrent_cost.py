@@ -78,13 +78,13 @@ def workspace(workload: Workload, sizes: Sizes, state_bytes: int) -> Term:
         return Term("workspace", f"{floats:,}·4 + 2·state", floats * 4 + 2 * state_bytes, "constant")
     keys = min(max(1, BLOCK_QUERIES // (at_once * group * CHUNK)) * CHUNK, w.seq_len // size * size)
     block = Block(w, sizes, group, copied=at_once > 1 and keys < w.seq_len)
-    each = max(block.writing(size), block.kept(size) + group * block.reading(size))
+    each = max(block.writing(size), block.kept(size) + block.reading(size))
     return Term("workspace", f"{at_once * keys:,}·{each:,}·4 + state", at_once * keys * each * 4 + state_bytes, "constant")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Floats alive together in one step, a key (or one of its query heads where it says so)."""
+    """Floats alive together in one step, for each key of it."""
 
     workload: Workload
     sizes: Sizes
@@ -118,27 +118,30 @@ class Block:
         """The most while keys are written."""
         s = self.sizes
         late = s.features if s.decay else 0
-        made = self.kept(size) + late + (self._taken if s.made_features else 0)
+        whole = self._taken if s.made_features else 0
         if not s.delta:
-            return made
-        return made + s.features + max(s.columns, size)
+            return self.kept(size) + late + whole
+        given = whole + s.features + self._taken + (s.features if s.decay == "channel" else 0)
+        corrected = s.columns + s.features + late + s.features * s.columns // size
+        return given + max(4 * size, corrected)
 
     def reading(self, size: int) -> int:
-        """The most while a query is read, of one of the heads of a key."""
-        s, d = self.sizes, self.workload.head_dim
-        turned = d * self.workload.item_bytes // 4 if self.group > 1 else 0
-        features = turned + self._widened + s.features * s.query_copies
-        factors = -(-2 * size // self.group) if s.decay == "token" else 0
-        queries = s.features if s.query_copies or self.group > 1 else self._widened
-        products = queries + size + max(s.columns, factors)
-        if s.decay == "channel":
-            products = queries + size + s.features * 2
-        answers = queries + (s.features if s.decay else 0) + s.columns
-        last = s.columns + (d if s.columns > d else 0) + (d if self.group > 1 else 0)
-        return max(features, products, answers, s.features + 2 * s.columns, last)
+        """The most while the queries of all heads of a key are read."""
+        s, d, group = self.sizes, self.workload.head_dim, self.group
+        turned = d * self.workload.item_bytes // 4 if group > 1 else 0
+        features = group * (turned + self._widened + s.features * s.query_copies)
+        queries = group * (s.features if s.query_copies or group > 1 else self._widened)
+        factors = 2 * size if s.decay == "token" else 0
+        if s.decay == "channel":  # half of the queries and of the keys, each times its decay, and what puts them together
+            factors = s.features * (group + 1) + 8 * group
+        products = queries + group * size + max(group * s.columns, factors)
+        faded = {"": 0, "token": group * s.features, "channel": (group + 1) * s.features}[s.decay]
+        answers = queries + faded + group * s.columns
+        last = group * (s.columns + (d if s.columns > d else 0) + (d if group > 1 else 0))
+        return max(features, products, answers, group * (s.features + 2 * s.columns), last)
 
     def reading_all(self, queries: int) -> int:
-        """The same without a mask, of steps of so many queries of a head."""
+        """The same without a mask, for each query, in steps of so many queries of a head."""
         s, d = self.sizes, self.workload.head_dim
         copied = d * self.workload.item_bytes // 4 if self.group > 1 and queries < self.workload.seq_len else 0
         divided = d if s.columns > d else 0

@@ -1,4 +1,4 @@
-"""Decays and time steps derived from keys on a GPU by the formulas of `gates.py`: launches of `token_decays.cuh`, cost, memory."""
+"""Decays and time steps derived from keys on a GPU by the formulas of `gates.py`: launches of `token_decays.cuh`, cost."""
 
 from __future__ import annotations
 
