@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from attnscope_engine import catalogue, numerics
+from attnscope_engine.cuda import linear
 from attnscope_engine.devices.cuda import Scratch, from_bits, to_bits
 from attnscope_engine.devices.cuda_products import Matrices, check
 from attnscope_engine.protocol import Choice, Dtype, Workload
@@ -41,8 +42,8 @@ def test_that_no_launch_is_beyond_what_cuda_allows(name: str, capability: tuple[
     largest = Workload(batch=1024, seq_len=1 << 20, num_heads=256, num_kv_heads=256, head_dim=128, dtype="fp32")
     for changes in ({}, {"dtype": "bf16"}, {"seq_len": 1, "dtype": "bf16"}, {"batch": 1, "dtype": "fp16"}):
         workload = msgspec.structs.replace(largest, **changes)
-        device = WritingDevice(capability, shared_bytes=most_shared)
-        for _, (x, y, z), threads, shared_bytes in launched(name, workload, device=device)[0].launches:
+        device, _ = launched(name, workload, device=WritingDevice(capability, shared_bytes=most_shared))
+        for _, (x, y, z), threads, shared_bytes in device.launches:
             assert 1 <= x <= MOST_BLOCKS_X
             assert max(y, z) <= MOST_BLOCKS_YZ
             assert threads <= MOST_THREADS
@@ -164,3 +165,38 @@ def test_that_a_call_again_gets_the_same_workspaces() -> None:
     assert scratch.take((2, 3), "float32", made.empty) is first[0]
     assert scratch.take((5,), "float32", made.empty) is not first[1]
     assert len(made.workspaces) == 3
+
+
+@pytest.mark.parametrize(
+    ("heads", "n", "causal", "entries"),
+    [
+        (96, 8192, True, ["linear_outputs"]),
+        (16, 8192, True, ["linear_states", "linear_scan", "linear_outputs"]),
+        (96, 8192, False, ["linear_states", "linear_scan", "linear_outputs"]),
+        (1, 64, True, ["linear_outputs"]),
+    ],
+)
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+def test_that_linear_is_one_launch_or_three(
+    capability: tuple[int, int], heads: int, n: int, causal: bool, entries: list[str]
+) -> None:
+    """Where heads fill the card no state is kept; segments of few heads are as many as one wave of blocks holds."""
+    workload = Workload(1, n, heads, heads, 128, 1, "bf16", causal)
+    device, _ = launched("linear", workload, capability)
+    assert [entry for entry, *_ in device.launches] == entries
+    outputs = device.launches[-1][1]
+    if causal:
+        assert outputs[0] * heads <= 132
+    assert bool(device.workspaces) is (len(entries) == 3)
+
+
+def test_that_segments_of_keys_before_the_queries_are_absorbed_first() -> None:
+    device = WritingDevice((9, 0))
+    q, k = FakeArray((1, 4, 64, 64), "uint16"), FakeArray((1, 4, 10_000, 64), "uint16")
+    workload = Workload(1, 64, 4, 4, 64, 1, "bf16", True)
+    linear.attend(device, "linear", "Linear", (q, k, k, q), workload, decay=np.zeros(4, np.float32))
+    found = linear.cut(4, 64, 10_000, True)
+    assert found.before * found.chunks * 64 >= 10_000 - 64
+    assert device.launches[0][1] == (found.states - 1, 4, 1)
+    assert device.launches[-1][1] == (1, 4, 1)
+    assert device.workspaces[0].nbytes == 4 * found.states * linear.state_floats(64) * 4

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from attnscope_engine.devices import cubins, nvrtc
 from attnscope_engine.devices.cuda_launch import packed
 from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
 from attnscope_engine.protocol import Dtype
+from sass import disassembler, instructions
 
 LENGTHS = (1, 64, 128, 192, 1000, 1024, 2048, 4096, 8192, 46341, 131072)
 MOST_SPILLED = 32
@@ -57,31 +56,6 @@ def test_that_products_stay_in_the_background_and_registers_suffice(stem: str, p
     assert "warning" not in log.lower(), log
     assert "C75" not in log, "products are made one by one"
     assert all(int(spilled) <= MOST_SPILLED for spilled in re.findall(r"(\d+) bytes spill", log)), log
-
-
-def disassembler() -> str | None:
-    """nvdisasm of an installed toolkit, or of its wheel."""
-    wheels = Path(np.__file__).parents[1] / "nvidia"
-    return shutil.which("nvdisasm") or next(map(str, wheels.glob("cu*/bin/nvdisasm")), None)
-
-
-def instructions(cubin: bytes, folder: Path) -> tuple[list[str], dict[str, int]]:
-    """SASS in order, and where its labels stand."""
-    path = folder / "kernel.cubin"
-    path.write_bytes(cubin)
-    found = disassembler()
-    assert found
-    text = subprocess.run([found, "-c", path], capture_output=True, text=True, check=True).stdout
-    lines: list[str] = []
-    labels: dict[str, int] = {}
-    for line in text.splitlines():
-        label = re.match(r"(\.L_x_\d+):", line)
-        instruction = re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(.*?);", line)
-        if label:
-            labels[label[1]] = len(lines)
-        elif instruction:
-            lines.append(instruction[1])
-    return lines, labels
 
 
 @pytest.mark.skipif(disassembler() is None, reason="nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
@@ -189,8 +163,9 @@ def test_that_a_product_names_each_of_its_registers(width: int) -> None:
     struct = wgmma.text().split(f"struct Wgmma<{width}> {{")[1].split("};\n")[0]
     for inputs in re.findall(r"wgmma\.mma_async[^{]*\{([^}]*)\}", struct):
         assert inputs.split(", ") == [f"%{i}" for i in range(width // 2)]
-    assert struct.count(f"m64n{width}k16") == 2
-    assert len(re.findall(r'"\+f"', struct)) == width
+    products = 4 if width == wgmma.TURNED_WIDTH else 2
+    assert struct.count(f"m64n{width}k16") == products
+    assert len(re.findall(r'"\+f"', struct)) == products * width // 2
 
 
 def test_that_a_tensor_map_is_an_argument_and_other_host_arrays_are_not() -> None:

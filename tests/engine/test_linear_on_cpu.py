@@ -12,7 +12,7 @@ from attnscope_engine import cuda, numerics
 from attnscope_engine.cuda import linear
 from attnscope_engine.devices.cuda import from_bits, to_bits
 from attnscope_engine.protocol import Dtype, Workload
-from hopper_on_cpu import COMPILER, HopperOnCpu, guarded, guards_are_whole
+from hopper_on_cpu import COMPILER, HopperOnCpu, KernelFault, guarded, guards_are_whole
 from linear_truth import linear_truth
 from portable_on_cpu import EmulatedDevice
 
@@ -115,6 +115,30 @@ def test_that_hoppers_text_computes_the_recurrence(builds: Path, cut_into: Any, 
         assert error <= LARGEST_ERROR[case.dtype], shape
         again, _ = run(case, shape, HopperOnCpu(builds, seed=3))
         assert np.array_equal(out, again), "the bits depend on who ran when"
+
+
+ROUND = "if (i + 1 < walk.count) round_state"
+PLANTED = {
+    "features are made of tiles that have not come": ("barrier_wait(memory.barrier(M::LOADED, i), M::parity(i));", ""),
+    "weights are read before they are there": ("barrier_wait(memory.address + M::WEIGHTS_FULL + 8 * place, i >> 1 & 1);", ""),
+    "a state is rounded before it is complete": ("products_wait<1>();\n      " + ROUND, ROUND),
+    "outputs are written over those on their way": ("if (thread == 0) stores_wait_read<1>();", ""),
+    "a chunk is never given back": ("make_seen();\n    release(memory.barrier(M::FULL, i));", "make_seen();"),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_that_a_planted_bug_is_caught(builds: Path, bug: str) -> None:
+    """Under some order of what runs at once: a race may well come out right under another."""
+    case = Case(64, (), feature="elu", normalised=True)
+    for seed in range(4):
+        try:
+            _, error = run(case, (333, 333), HopperOnCpu(builds, seed=seed, planted=PLANTED[bug]))
+        except (KernelFault, AssertionError):
+            return
+        if not error <= LARGEST_ERROR["bf16"]:
+            return
+    pytest.fail("the kernel came out right")
 
 
 PORTABLE_CASES = (

@@ -25,6 +25,11 @@ TOGETHER: dict[str, tuple[dict[str, Any], ...]] = {
     "sliding_window": ({"window_size": 16, "sinks": 4}, {"window_size": 1000, "sinks": 256}),
     "chunked": ({"chunk_size": 8}, {"chunk_size": 64}, {"chunk_size": 5000}),
     "linear": tuple({"feature": feature, "normalised": False} for feature in ("elu + 1", "relu²", "exp")),
+    "block_sparse": ({"window_blocks": 1, "random_blocks": 2}, {"global_blocks": 0, "random_blocks": 1, "seed": 5}),
+    "dilated": ({"window_size": 7, "dilation": 3}, {"window_size": 40, "dilation": 2}, {"window_size": 5, "dilation": 100}),
+    "document": ({"mean_size": 60, "seed": 7},),
+    "global_tokens": ({"window_size": 9, "global_size": 40}, {"window_size": 50, "global_size": 3}),
+    "prefix": ({"prefix_size": 37},),
 }
 """Values beside those that every variant is tried at: more than one at once, or of a size that matters here."""
 HEADS = {"MHA": (4, 4), "GQA": (4, 2), "MQA": (4, 1)}
@@ -320,7 +325,8 @@ def test_that_a_cost_is_positive_and_named_at_any_length(
 ) -> None:
     w = workload_of(n, heads, causal=causal)
     cost = variant.cost(w, variant.resolve(w, params), on)
-    assert all(step.flops + step.exps > 0 and step.bytes_moved > 0 and step.launches > 0 for step in cost.steps)
+    assert cost.flops > 0
+    assert all(step.bytes_moved > 0 and step.launches > 0 for step in cost.steps)  # a step may do nothing but move
     assert all(term.bytes_ >= 0 and term.name and term.formula for term in cost.held)
     tensors = 2 * (w.num_heads + w.num_kv_heads) * n * w.head_dim * w.item_bytes
     assert cost.held_bytes >= tensors

@@ -13,7 +13,18 @@ from attnscope_engine.variant import Unsupported
 
 pytestmark = pytest.mark.gpu
 
-NAMES = ("chunked", "linear", "sliding_window", "softmax_naive", "softmax_tiled")
+NAMES = (
+    "block_sparse",
+    "chunked",
+    "dilated",
+    "document",
+    "global_tokens",
+    "linear",
+    "prefix",
+    "sliding_window",
+    "softmax_naive",
+    "softmax_tiled",
+)
 DTYPES: tuple[Dtype, ...] = ("fp16", "bf16", "fp32")
 HEADS = ((2, 2), (4, 2), (3, 1))
 SMALL = ((1, 1), (17, 17), (63, 63), (64, 64), (65, 65), (113, 113), (257, 257), (113, 203), (203, 113), (1, 300), (65, 1))
@@ -26,6 +37,27 @@ PARAMS: dict[str, tuple[dict[str, int], ...]] = {
         {"window_size": 4096},
     ),
     "chunked": ({"chunk_size": 1}, {"chunk_size": 48}, {"chunk_size": 64}, {"chunk_size": 300}, {"chunk_size": 65536}),
+    "block_sparse": (
+        {"window_blocks": 1, "global_blocks": 0, "random_blocks": 0},
+        {"window_blocks": 1, "global_blocks": 1, "random_blocks": 2, "seed": 3},
+        {"window_blocks": 2, "global_blocks": 0, "random_blocks": 1},
+        {"window_blocks": 64},
+    ),
+    "dilated": (
+        {"window_size": 1, "dilation": 3},
+        {"window_size": 40, "dilation": 4},
+        {"window_size": 9, "dilation": 100},
+        {"window_size": 200, "dilation": 2},
+        {"window_size": 4096, "dilation": 7},
+    ),
+    "document": ({"mean_size": 16}, {"mean_size": 60, "seed": 1}, {"mean_size": 300, "seed": 2}, {"mean_size": 65536}),
+    "global_tokens": (
+        {"window_size": 1, "global_size": 1},
+        {"window_size": 30, "global_size": 70},
+        {"window_size": 200, "global_size": 16},
+        {"window_size": 4096},
+    ),
+    "prefix": ({"prefix_size": 1}, {"prefix_size": 50}, {"prefix_size": 192}, {"prefix_size": 700}),
 }
 
 
@@ -38,6 +70,11 @@ class PoisonedScratch:
     def take(self, shape: tuple[int, ...], dtype: str, make: Any) -> Any:
         array = make(shape, dtype)
         array.set(np.full(shape, np.nan, dtype) if dtype == "float32" else np.full(shape, 0x7FFF, dtype))
+        return array
+
+    def keep(self, values: np.ndarray, make: Any) -> Any:
+        array = make(values.shape, values.dtype.name)
+        array.set(values)
         return array
 
 

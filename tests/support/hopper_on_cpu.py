@@ -21,6 +21,7 @@ from attnscope_engine.devices import cubins
 from attnscope_engine.devices.cuda_launch import is_by_value, is_tensor_map, packed
 from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
 from attnscope_engine.protocol import Dtype
+from portable_on_cpu import EmulatedDevice
 
 FOLDER = Path(__file__).parent / "emulator_hopper"
 REPLACED = {"ptx.cuh": "threads.h", "hopper.cuh": "hopper.h", wgmma.NAME: None}
@@ -98,6 +99,9 @@ class HopperOnCpu:
         self.workspaces.append(guarded(shape, dtype))
         return self.workspaces[-1]
 
+    def constant(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return values.copy()
+
     def tensor_map(self, array: np.ndarray[Any, Any], box_rows: int, dtype: Dtype) -> np.ndarray[Any, Any]:
         batch, heads, rows, columns = array.shape
         assert array.flags.c_contiguous
@@ -110,6 +114,9 @@ class HopperOnCpu:
         return words.view(TENSOR_MAP)
 
     def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any:
+        if "HOPPER" not in defines:  # one that runs on every card
+            return EmulatedDevice(self.shared_bytes).kernel(stem, entry, defines)
+
         def start(grid: tuple[int, int, int], threads: int, arguments: Sequence[Any], shared_bytes: int = 0) -> None:
             arguments = packed(arguments, np.ndarray)
             library = self._built(stem, entry, defines, tuple(map(parameter, arguments)))

@@ -90,6 +90,9 @@ class EmulatedDevice:
         self.workspaces.append(array)
         return array
 
+    def constant(self, values: np.ndarray) -> np.ndarray:
+        return values.copy()
+
     def multiply(
         self, left: np.ndarray, right: np.ndarray, out: np.ndarray, dtype: Dtype, scale: float, transposed: bool
     ) -> None:

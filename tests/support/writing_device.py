@@ -58,6 +58,10 @@ class WritingDevice:
         self.workspaces.append(FakeArray(shape, dtype))
         return self.workspaces[-1]
 
+    def constant(self, values: np.ndarray) -> FakeArray:
+        assert values.flags.c_contiguous
+        return self.empty(values.shape, values.dtype.name)
+
     def multiply(self, left: Any, right: Any, out: Any, dtype: Dtype, scale: float, transposed: bool) -> None:
         inner, columns = right.shape[:0:-1] if transposed else right.shape[1:]
         assert left.shape == (*out.shape[:2], inner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -111,8 +111,15 @@ def plan(head_dim: int, queries: int, keys: int, reach: int, causal: bool) -> Pl
     return Plan(width, 128 if causal else wide, 2, 2, take_turns=True, longest_first=causal)
 
 
+def plan_of_blocks(head_dim: int, block_size: int) -> Plan:
+    """Where a block of queries has a list of blocks of keys: two warpgroups share it, and tiles are whole blocks or halves."""
+    width = next(width for width in cuda.WIDTHS if width >= head_dim)
+    stages = 4 if width <= 64 else 2 if width == 256 else 3
+    return Plan(width, block_size // (1 if width <= 128 else 2), 2, stages, take_turns=True, longest_first=True)
+
+
 def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
-    """Heads that are worked on in turn, out of `heads`: causal ones, as many as keep their keys and values in the cache.
+    """Heads that are worked on in turn, out of `heads`: causal (or uneven) ones, as many as keep their keys in the cache.
 
     The longest blocks of queries of all of them then come first; a call that is not causal reads each head's keys while they are
     warm instead.
@@ -124,25 +131,35 @@ def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
 
 
 def attend(
-    device: Any, stem: str, tensors: tuple[Any, Any, Any, Any], workload: Workload, extra: tuple[int, ...], reach: int
+    device: Any,
+    stem: str,
+    tensors: tuple[Any, Any, Any, Any],
+    workload: Workload,
+    extra: tuple[Any, ...],
+    reach: int,
+    apart: int = 0,
+    block_size: int = 0,
 ) -> None:
     """Launches a kernel built on `softmax_hopper.cuh`.
 
-    `extra` are the kernel's own parameters after the shape; `reach`: about how many keys a query sees at most.
+    `extra`, `apart` and `block_size` are as in `cuda.attend_in_tiles`; `reach`: about how many keys a query sees at most.
 
     Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
     """
     q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    cut = plan(head_dim, queries, keys, reach, workload.causal)
+    cut = plan_of_blocks(head_dim, block_size) if block_size else plan(head_dim, queries, keys, reach, workload.causal)
+    if apart:  # what lies behind all queries is long: it is handed out first
+        cut = replace(cut, longest_first=True)
     lse = device.empty((batch, heads, queries), "float32")
     kernel = device.kernel(stem, f"{stem}_on_hopper", cut.defines(workload.dtype, workload.causal))
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]
     group = heads // kv_heads
-    together = heads_together(workload.causal, batch * heads, 4 * min(keys, reach) * head_dim // group)
+    together = heads_together(workload.causal or apart > 0, batch * heads, 4 * min(keys, reach) * head_dim // group)
     shape = [np.int32(size) for size in (queries, keys, head_dim, batch * heads, group, together)]
     scale = np.float32(cuda.LOG2_E * head_dim**-0.5)
-    grid = min(device.multiprocessors, cuda.blocks(queries, cut.block_q) * batch * heads)
-    arguments = (*maps, out, lse, *shape, scale, *(np.int32(value) for value in extra))
+    row_blocks = cuda.blocks(queries, cut.block_q) + cuda.blocks(apart, cut.block_q)
+    grid = min(device.multiprocessors, row_blocks * batch * heads)
+    arguments = (*maps, out, lse, *shape, scale, *cuda.parameters(extra))
     kernel((grid, 1, 1), cut.threads, arguments, cut.shared_bytes)

@@ -281,10 +281,11 @@ STAGE_EXTRAS = (2 * CHUNK + 4) * 4 + 3 * 8
 def hopper_plan(options: Options) -> HopperPlan:
     """The fewest chunks under way that keep the memory busy, as measured: more make blocks drift apart in what they read.
 
-    A chunk whose features are being made is one more.
+    A chunk whose features are being made is one more, two where little else is done with it.
     """
     wide, maps = options.width == 128, options.feature != "identity"
-    return HopperPlan(options, (2 if wide else 3) + int(maps), 3 if wide else 4)
+    more = 2 if maps and not options.causal else int(maps)
+    return HopperPlan(options, (2 if wide else 3) + more, (3 if wide else 4) + int(more == 2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,7 @@ __device__ __forceinline__ void weigh(const Weights& weights, const Rows& querie
   if (warp() >= GROUPS * SHARERS) return;
   const int row0 = warp() / SHARERS * 16, column0 = warp() % SHARERS * SHARE;
   float products[SHARE / 8][4] = {};
-#pragma unroll 4
+#pragma unroll 2
   for (int step = 0; step < WIDTH / STEP; ++step) {
     u32 a[4];
     queries.left(a, row0, step);

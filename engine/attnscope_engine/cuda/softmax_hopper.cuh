@@ -9,7 +9,8 @@
 // thread passes MOST does the reference move, and everything so far with it: bf16 weights are multiplied by a power of two, fp16's,
 // which may have overflowed, taken again. The reference cancels in out = Σ w·v / Σ w and in LSE = reference + log Σ w, so the result
 // is exact for any input.
-// `Visible` says which keys a query sees, as in `softmax_tiles.cuh`.
+// `Visible` says which keys a query sees, as in `softmax_tiles.cuh`. Where it says `MAPPED`, the 64 rows of a warpgroup are queries that
+// lie side by side. Where it says `LISTED`, tiles are counted by their place in its list.
 // Constants: DTYPE (16-bit), WIDTH (head_dim rounded up to a multiple of 32), BLOCK_K, WARPGROUPS, STAGES, TAKE_TURNS, LONGEST_FIRST.
 #include "wgmma.cuh"
 
@@ -40,128 +41,8 @@ constexpr u32 NEXT_FULL = VALUES_FREE + 8 * STAGES, NEXT_FREE = NEXT_FULL + 16, 
 // of one kernel must not run at the same time.
 __device__ int handed_out[2];
 
-struct Call {
-  int queries, keys, width;  // rows of q and of k; head_dim itself
-  int heads, heads_per_key_head, heads_together;  // B·H; heads whose blocks are worked on in turn, so that their keys stay in the cache
-  float scale_log2;  // scale · log2(e): exponentials are taken to base two
-};
-
-// A block of BLOCK_Q queries and the tiles that it sees: from end − 1 down to `first`, then those of the sinks down to 0.
-struct Work {
-  int first_row, head, end, first, sink_tiles;
-  __device__ __forceinline__ int tiles() const { return end - first + sink_tiles; }
-  // The tile after `tile`, which is not the last.
-  __device__ __forceinline__ int after(int tile) const { return sink_tiles && tile == first ? sink_tiles - 1 : tile - 1; }
-};
-
-// A use of the ring of STAGES tiles. It counts to two rounds and begins again: with a count that goes on, and divisions, the compiler
-// no longer sees that it is the same in all lanes, and makes a third more instructions.
-struct Use {
-  u32 count = 0;
-  __device__ __forceinline__ u32 stage() const { return count < STAGES ? count : count - STAGES; }
-  __device__ __forceinline__ u32 parity() const { return count >= STAGES; }
-  __device__ __forceinline__ Use next() const { return {count == 2 * STAGES - 1 ? 0 : count + 1}; }
-  __device__ __forceinline__ Use last() const { return {count == 0 ? 2 * STAGES - 1 : count - 1}; }
-};
-
-__device__ __forceinline__ int tiles_below(int key) { return (key + BLOCK_K - 1) / BLOCK_K; }
-__device__ __forceinline__ int blocks_of_a_head(const Call& call) { return (call.queries + BLOCK_Q - 1) / BLOCK_Q; }
-
-// The `number`-th block: heads in groups of heads_together, in each group the longest rows of all heads first.
-template <class Visible>
-__device__ __forceinline__ Work work_of(const Call& call, const Visible& visible, int number) {
-  const int blocks = blocks_of_a_head(call), of_group = call.heads_together * blocks, group = number / of_group;
-  const int first_head = group * call.heads_together, heads = min(call.heads_together, call.heads - first_head);
-  const int inside = number - group * of_group, place = inside / heads;
-  Work work;
-  work.head = first_head + inside - place * heads;
-  // Blocks are counted from the last row back, so that it is the first, which sees the least, that may be short: it then begins at
-  // a row below zero.
-  work.first_row = call.queries - (LONGEST_FIRST ? place + 1 : blocks - place) * BLOCK_Q;
-  work.end = tiles_below(visible.high(work.first_row + BLOCK_Q - 1));
-  work.first = min(visible.low(max(work.first_row, 0)) / BLOCK_K, work.end);
-  work.sink_tiles = visible.sinks ? min(tiles_below(visible.sinks), work.first) : 0;
-  return work;
-}
-
-// Lets the producer have what all lanes of this warp are through with.
-__device__ __forceinline__ void release(u32 barrier) {
-  __syncwarp();
-  if ((threadIdx.x & 31) == 0) barrier_arrive(barrier);
-}
-
-// Number of the block after the `blocks`-th of this block of threads, as the producer of tiles says it.
-__device__ __forceinline__ int announced(u32 memory, const volatile int* next_number, u32 blocks) {
-  const u32 stage = blocks % 2;
-  barrier_wait(memory + NEXT_FULL + 8 * stage, blocks / 2 % 2);
-  return next_number[stage];
-}
-
-// ---------------------------------------------------------------- the producers: one thread for tiles, one for each warpgroup's queries
-
-// Tiles in the order in which they are worked on; and who works on which block next.
-template <class Visible>
-__device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_number, const TensorMap& k, const TensorMap& v,
-                                            const Call& call, const Visible& visible) {
-  const int all = blocks_of_a_head(call) * call.heads;
-  Use use;
-  u32 blocks = 0;  // brought so far
-  const auto bring = [&](const TensorMap& map, u32 to, u32 full, u32 free, int tile, int matrix) {
-    const u32 stage = use.stage();
-    barrier_wait(memory + free + 8 * stage, use.parity() ^ 1);
-    barrier_expect(memory + full + 8 * stage, TILE_BYTES);
-#pragma unroll
-    for (int panel = 0; panel < PANELS; ++panel)
-      copy_box(memory + to + stage * TILE_BYTES + panel * KEY_PANEL, map, memory + full + 8 * stage, 64 * panel, tile * BLOCK_K, matrix);
-  };
-
-#pragma unroll 1
-  for (int number = blockIdx.x; number < all; ++blocks) {
-    const Work work = work_of(call, visible, number);
-    number = gridDim.x + (LONGEST_FIRST ? atomicAdd(handed_out, 1) : number);
-    const int key_head = work.head / call.heads_per_key_head, count = work.tiles();
-    int tile = work.end == work.first ? work.sink_tiles - 1 : work.end - 1;
-#pragma unroll 1
-    for (int i = 0; i < count; ++i) {
-      bring(k, KEYS_AT, KEYS_FULL, KEYS_FREE, tile, key_head);
-      bring(v, VALUES_AT, VALUES_FULL, VALUES_FREE, tile, key_head);
-      tile = work.after(tile);
-      use = use.next();
-    }
-    if (LONGEST_FIRST) {
-      const u32 stage = blocks % 2;
-      barrier_wait(memory + NEXT_FREE + 8 * stage, blocks / 2 % 2 ^ 1);
-      next_number[stage] = number;
-      barrier_arrive(memory + NEXT_FULL + 8 * stage);
-    }
-  }
-  if (LONGEST_FIRST && atomicAdd(handed_out + 1, 1) == (int)gridDim.x - 1) handed_out[0] = handed_out[1] = 0;
-}
-
-// The queries of one warpgroup as soon as it is through with those before: warpgroups that see other keys finish at other times, and
-// the tiles of a next block do not wait for the last of them.
-template <class Visible>
-__device__ __forceinline__ void bring_queries(u32 memory, const volatile int* next_number, const TensorMap& q, const Call& call,
-                                              const Visible& visible, int group) {
-  const int all = blocks_of_a_head(call) * call.heads;
-  u32 blocks = 0;
-#pragma unroll 1
-  for (int number = blockIdx.x; number < all; ++blocks) {
-    const Work work = work_of(call, visible, number);
-    barrier_wait(memory + QUERIES_FREE + 8 * group, (blocks & 1) ^ 1);
-    barrier_expect(memory + QUERIES_FULL + 8 * group, QUERY_BYTES);
-#pragma unroll
-    for (int panel = 0; panel < PANELS; ++panel)
-      copy_box(memory + group * QUERY_BYTES + panel * QUERY_PANEL, q, memory + QUERIES_FULL + 8 * group, 64 * panel,
-               work.first_row + ROWS * group, work.head);
-    if (LONGEST_FIRST) {
-      number = announced(memory, next_number, blocks);
-      barrier_arrive(memory + NEXT_FREE + 8 * (blocks % 2));
-    } else {
-      number += gridDim.x;
-    }
-  }
-}
+#include "softmax_work.cuh"
+#include "softmax_producers.cuh"
 
 // ---------------------------------------------------------------- a warpgroup: 64 queries, two rows a thread
 
@@ -303,7 +184,9 @@ __device__ __forceinline__ void add_values(float (&sums)[SUMS], const u32 (&weig
 
 // out and LSE of the thread's rows `row` and row + 8, straight from the registers: four lanes that share a row exchange what they
 // hold, a 4×4 transposition, so that each stores 8 neighbouring columns at once.
-__device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS], const Rows& rows, const Call& call, int head, int row) {
+template <class Visible>
+__device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS], const Rows& rows, const Call& call, const Visible& visible,
+                                      int head, int row) {
   const int lane = threadIdx.x & 3;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -311,8 +194,13 @@ __device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS],
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
     const float factor = sum == 0.f ? 0.f : reciprocal(sum);
-    const i64 place = (i64)head * call.queries + row + 8 * half;
-    const bool inside = row + 8 * half >= 0;
+    i64 place = (i64)head * call.queries + row + 8 * half;
+    bool inside = row + 8 * half >= 0;
+    if constexpr (is_mapped<Visible>(0)) {
+      const int query = inside ? visible.to(row + 8 * half) : -1;
+      place = (i64)head * call.queries + query;
+      inside = query >= 0;
+    }
 #pragma unroll
     for (int group = 0; group < WIDTH / 32; ++group) {
       u32 packed[4];
@@ -346,7 +234,7 @@ template <class Visible>
 __device__ __forceinline__ void attend(u32 memory, const volatile int* next_number, u16* out, float* lse, const Call& call,
                                        const Visible& visible) {
   const int group = uniform(threadIdx.x >> 7), thread = threadIdx.x & 127, row_of_thread = 16 * (thread >> 5) + ((thread & 31) >> 2);
-  const int all = blocks_of_a_head(call) * call.heads;
+  const int all = blocks_of_a_head(call, visible) * call.heads;
   float sums[SUMS], scores[SCORES];
   u32 weights[SCORES / 2];
   Rows rows;
@@ -385,7 +273,7 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
     products_wait<0>();
     free(VALUES_FREE, pending_tile());
   };
-  const auto store_pending = [&] { store(out, lse, sums, rows, call, pending_head, pending_row + row_of_thread); };
+  const auto store_pending = [&] { store(out, lse, sums, rows, call, visible, pending_head, pending_row + row_of_thread); };
   const auto skip_tile = [&] {
     begin_turn();
     end_turn();
@@ -408,8 +296,10 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
       work = work_of(call, visible, number);
       row = work.first_row + ROWS * group;
       const int last = row + ROWS - 1, all_tiles = work.tiles();
-      ahead = uniform(last >= 0 ? work.end - tiles_below(visible.high(last)) : all_tiles);
-      behind = uniform(visible.sinks || last < 0 ? 0 : min(visible.low(max(row, 0)) / BLOCK_K, work.end) - work.first);
+      if constexpr (!is_listed<Visible>(0)) {
+        ahead = uniform(last >= 0 ? work.end - tiles_below(visible.high(last)) : all_tiles);
+        behind = uniform(visible.sinks || last < 0 ? 0 : min(visible.low(max(row, 0)) / BLOCK_K, work.end) - work.first);
+      }
       left = all_tiles - ahead - behind;
       if (left <= 0) {
         ahead = all_tiles;
@@ -433,7 +323,8 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
       int tile = work.end - 1 - ahead;
       if (visible.sinks && tile < work.first) tile += work.sink_tiles - work.first;  // only sinks are seen
       const auto mask = [&] {
-        const int first_key = tile * BLOCK_K;
+        int first_key = tile * BLOCK_K;
+        if constexpr (is_listed<Visible>(0)) first_key = visible.tile(tile) * BLOCK_K;
         const bool early = first_key < visible.low(row + ROWS - 1) && first_key + BLOCK_K > visible.sinks;
         const bool late = first_key + BLOCK_K > visible.high(max(row, 0));
         if (early || late) mask_scores(scores, first_key, row + row_of_thread, visible, early, late);
@@ -483,7 +374,8 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
         free(KEYS_FREE, use);
         if (left == 1) free_queries();
         use = use.next();
-        mask();
+        if constexpr (!is_listed<Visible>(0)) mask();
+        else if (BLOCK_K < Visible::BLOCK) mask();  // else only the first tile of a list is seen in part
         add = 1;
         if (careful > 0 || !absorb_quickly<false>(weights, scores, rows, sums, call.scale_log2)) {
           const bool steep = absorb_surely<false>(weights, scores, rows, sums, call.scale_log2, careful > 0 ? PASSES : 0.f);

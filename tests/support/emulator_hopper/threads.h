@@ -35,6 +35,7 @@ inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
 struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline int load_index(const int* from) { return *from; }
 struct Index { unsigned x, y, z; };
 
 inline float float_of(u32 bits) { float f; memcpy(&f, &bits, 4); return f; }
