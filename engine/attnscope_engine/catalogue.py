@@ -50,10 +50,12 @@ def cost_of(choice: Choice, workload: Workload, on: DeviceKind) -> Cost:
 
 
 def admission(choice: Choice, workload: Workload, on: DeviceKind, free_bytes: int, total_bytes: int) -> Refusal | None:
-    """None when the call fits, else why not and what does. Raises: ValueError."""
+    """None when the call is possible and fits, else why not and what does. Raises: ValueError."""
     import msgspec
 
     variant, _ = resolved(choice, workload)
+    if variant.causal_only and not workload.causal:
+        return Refusal("unsupported", variant.causal_only, variant.name, workload.seq_len)
 
     def held(seq_len: int) -> int:
         return cost_of(choice, msgspec.structs.replace(workload, seq_len=seq_len), on).held_bytes

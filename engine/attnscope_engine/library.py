@@ -45,6 +45,7 @@ def attention(q: Any, k: Any, v: Any, *, variant: str = "softmax_tiled", causal:
     batched = [x.reshape(1, *x.shape) if x.ndim == 3 else x for x in arrays]
     workload = _workload(*(tuple(x.shape) for x in batched), causal=causal)
     found, resolved = catalogue.resolved(Choice(variant, params), workload)
+    _check_mask(found, causal=causal)
     queries, keys, values = batched
     out = found.run_cpu(queries, keys, values, workload, resolved, xp, _never_stop)
     return out.reshape(arrays[0].shape)
@@ -93,6 +94,7 @@ def attention_map(
     if chosen.size and (chosen.min() < 0 or chosen.max() >= len(queries)):
         raise ValueError(f"rows must be 0 to {len(queries) - 1}, were {chosen.min()} to {chosen.max()}")
     found, values = catalogue.resolved(Choice(variant, params), workload)
+    _check_mask(found, causal=causal)
     if found.why_no_map:
         raise ValueError(found.why_no_map)
     return found.rows_of_map(queries, keys, workload, values, chosen, head)[0]
@@ -136,6 +138,12 @@ def measure(
         raise JobRefused(refusal)
     job = Measure(shape, Choice(variant, params), budget_s=budget_s)
     return measuring.measure(picked, job, _never_stop, _tell_nobody)
+
+
+def _check_mask(variant: Variant, *, causal: bool) -> None:
+    """Raises: ValueError."""
+    if variant.causal_only and not causal:
+        raise ValueError(variant.causal_only)
 
 
 def _never_stop() -> None:

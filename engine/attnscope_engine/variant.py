@@ -114,6 +114,12 @@ class Variant:
 
     Such a variant gives `no_weights` and `no_visible` for them.
     """
+    causal_only: str = ""
+    """Why there is only a causal form, as one sentence that ends with the way out; empty: a full mask is possible too.
+
+    A call with a full mask is then refused: `run_cpu` and `launch` raise `Unsupported`. `cost`, `reference`, `weights` and
+    `visible` are those of a causal call whatever the workload says.
+    """
     state_bytes: Callable[[Workload, Any], int] | None = None
     """`(workload, params)` → what one layer keeps after `seq_len` tokens for the tokens to come, bytes.
 

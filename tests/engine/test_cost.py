@@ -8,7 +8,7 @@ import pytest
 from attnscope_engine import catalogue
 from attnscope_engine.cost import Cost, Step, admit, largest_seq_len, predict_time_s, tensor_term
 from attnscope_engine.protocol import MAX_SEQ_LEN, Ceilings, Choice, Workload
-from attnscope_engine.variants import linear
+from attnscope_engine.recurrent import CHUNK
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,7 +66,7 @@ def test_that_what_fits_is_not_refused() -> None:
 def test_that_linear_operations_are_those_of_its_chunks() -> None:
     n, d, heads, groups = 1000, 16, 4, 2
     w = Workload(seq_len=n, num_heads=heads, num_kv_heads=groups, head_dim=d)
-    own = sum(1 for i in range(n) for j in range(i + 1) if i // linear.CHUNK == j // linear.CHUNK)
+    own = sum(1 for i in range(n) for j in range(i + 1) if i // CHUNK == j // CHUNK)
     states = 2 * n * d * (d + 1) * (heads + groups)
     assert catalogue.cost_of(Choice("linear"), w, "cpu").flops == states + 2 * own * heads * (2 * d + 1)
 

@@ -1,0 +1,13 @@
+// What: retention, out = D^-½·q·S with S fading by a fixed rate of each head: chunk by chunk, heads cut into segments.
+// Grid → work: segments or blocks of queries, heads, batch: see the included text.
+// Block → work: 64 tokens at a time, the state in registers.
+// Shared memory: some chunks of q, k and v.
+// Numerics: tensor cores, state fp32, decays as exponents that are never positive.
+// Limits: head_dim ≤ 128 and a multiple of 8; causal only, aligned bottom-right; any n, any n_keys.
+#include "ptx.cuh"
+#include "linear.cuh"
+#if HOPPER
+#include "linear_hopper.cuh"
+#else
+#include "linear_portable.cuh"
+#endif

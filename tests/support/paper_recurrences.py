@@ -1,0 +1,85 @@
+"""What each linear or recurrent variant computes, written again from its paper: a head, token by token, plain loops, float64.
+
+The gates are computed here from the formulas of `attnscope_engine/gates.py` as its docstring states them, not by its code.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Head = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def hashed(number: int) -> int:
+    """The integer mixing of the signs, in Python's own integers."""
+    number ^= number >> 16
+    number = number * 0x7FEB352D % 2**32
+    number ^= number >> 15
+    number = number * 0x846CA68B % 2**32
+    return number ^ number >> 16
+
+
+def signs(purpose: int, group: int, d: int) -> np.ndarray:
+    return np.array([-1.0 if hashed(c + (group << 10) + ((purpose + 1) << 24)) & 1 else 1.0 for c in range(d)])
+
+
+def lean(purpose: int, group: int, key: np.ndarray) -> float:
+    length = math.sqrt(float(key @ key))
+    return float(signs(purpose, group, len(key)) @ key) / length if length else 0.0
+
+
+def softplus(x: float) -> float:
+    return math.log(1 + math.exp(x))
+
+
+def retnet(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    decay = 1 - 2.0 ** -(params.exponent + group)
+    state, out = np.zeros((k.shape[1], v.shape[1])), []
+    for t in range(len(k)):
+        state = decay * state + np.outer(k[t], v[t])
+        out.append(q[t] @ state / math.sqrt(q.shape[1]))
+    return np.array(out)
+
+
+def simple_gla(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    state, out = np.zeros((k.shape[1], v.shape[1])), []
+    for t in range(len(k)):
+        gate = (1 / (1 + math.exp(lean(0, group, k[t])))) ** (1 / params.half_life)
+        state = gate * state + np.outer(k[t], v[t])
+        out.append(q[t] @ state / math.sqrt(q.shape[1]))
+    return np.array(out)
+
+
+def mamba2(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    state, out = np.zeros((v.shape[1], k.shape[1])), []
+    for t in range(len(k)):
+        step = softplus(lean(0, group, k[t]))
+        state = math.exp(-step / params.half_life) * state + np.outer(step * v[t], k[t])
+        out.append(state @ q[t] + (v[t] if params.skip else 0))
+    return np.array(out)
+
+
+RECURRENCES: dict[str, Callable[[Any, int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+    "retnet": retnet,
+    "simple_gla": simple_gla,
+    "mamba2": mamba2,
+}
+"""`(params, key head, q, k, v)` of as many queries as keys, each `(tokens, D)` → out."""
+
+
+def recurrence(name: str, params: Any, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """All heads, of any numbers of queries and keys: q `(B, H, N, D)`, k v `(B, G, M, ·)`. Queries end where keys end."""
+    n, m, group = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
+    out = np.zeros((*q.shape[:3], v.shape[3]))
+    own = min(n, m)
+    for b, h in itertools.product(range(q.shape[0]), range(q.shape[1])):
+        aligned = np.zeros((m, q.shape[3]))
+        aligned[m - own :] = q[b, h, n - own :]
+        found = RECURRENCES[name](params, h // group, aligned, k[b, h // group], v[b, h // group])
+        out[b, h, n - own :] = found[m - own :]
+    return out
