@@ -97,7 +97,7 @@ def variant_map(
 
     def make() -> HeadMap:
         q, k = heads.head(layer, head)
-        return finished(*variant_weights(variant, params, q, k, workload, tick), signed=variant.signed)
+        return finished(*variant_weights(variant, params, q, k, workload, head, tick), signed=variant.signed)
 
     return cache.get((heads.key, layer, head, workload.causal, variant.choice(params).variant, repr(params)), make)
 
@@ -119,7 +119,7 @@ def mass_cut(full: HeadMap, restricted: HeadMap, rows: slice) -> Floats:
 
 
 def variant_weights(
-    variant: Variant, params: Params, q: Floats, k: Floats, workload: Workload, tick: Tick
+    variant: Variant, params: Params, q: Floats, k: Floats, workload: Workload, head: int, tick: Tick
 ) -> tuple[Floats, Mask]:
     """`(N, M)` weights and which of them are seen. Softmax families in float32, others as the variant itself computes them."""
 
@@ -136,7 +136,7 @@ def variant_weights(
         seen[rows, columns] = visible(indices, np.arange(columns.stop))
         # Only the queries' own rows and the keys up to the last of them matter to a causal map: keys and queries are cut alike.
         with np.errstate(all="ignore"):
-            exact = variant.weights(q[: rows.stop] if workload.causal else q, k[columns], workload, params, indices)
+            exact = variant.weights(q[: rows.stop] if workload.causal else q, k[columns], workload, params, indices, head)
             weights[rows, columns] = np.where(seen[rows, columns], exact, 0)
     return weights, seen
 

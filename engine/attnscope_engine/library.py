@@ -57,6 +57,8 @@ def attention_map(
     variant: str = "softmax_tiled",
     causal: bool = True,
     rows: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+    head: int = 0,
+    num_heads: int = 1,
     **params: ParamValue,
 ) -> NDArray[np.float64]:
     """The map A of one head, for which out = A v, exactly.
@@ -67,6 +69,8 @@ def attention_map(
         variant: a name of `variants()`.
         causal: as in `attention`.
         rows: the queries asked for; None for all. A few rows of a long sequence cost a few rows.
+        head: which query head this is, for variants whose heads differ by more than their q and k.
+        num_heads: of how many.
         params: the variant's parameters.
 
     Returns:
@@ -79,12 +83,14 @@ def attention_map(
     for name, array in (("q", queries), ("k", keys)):
         if array.ndim != 2:
             raise ValueError(f"{name} must be (tokens, D) of one head, was {array.shape}")
-    workload = _workload((1, 1, *queries.shape), (1, 1, *keys.shape), (1, 1, *keys.shape), causal=causal)
+    if not 0 <= head < num_heads:
+        raise ValueError(f"head must be 0 to {num_heads - 1}, was {head}")
+    workload = _workload((1, num_heads, *queries.shape), (1, 1, *keys.shape), (1, 1, *keys.shape), causal=causal)
     chosen = np.arange(len(queries)) if rows is None else np.asarray(rows, dtype=np.int64)
     if chosen.size and (chosen.min() < 0 or chosen.max() >= len(queries)):
         raise ValueError(f"rows must be 0 to {len(queries) - 1}, were {chosen.min()} to {chosen.max()}")
     found, values = catalogue.resolved(Choice(variant, params), workload)
-    weights: NDArray[np.float64] = found.weights(queries, keys, workload, values, chosen)
+    weights: NDArray[np.float64] = found.weights(queries, keys, workload, values, chosen, head)
     return weights
 
 

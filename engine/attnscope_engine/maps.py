@@ -163,18 +163,16 @@ def read_row(job: ReadRow, sources: Sources, tick: Tick) -> RowRead:
     workload = shape_of(heads, job.workload)
     q, k = heads.head(job.layer, job.head)
     panels = [Panel.of(choice, workload) for choice in job.panels]
-    return RowRead(job, tuple(_row(panel, q, k, workload, job.row, job.column, tick) for panel in panels))
+    return RowRead(job, tuple(_row(panel, q, k, workload, job, tick) for panel in panels))
 
 
-def _row(
-    panel: Panel, q: NDArray[np.float32], k: NDArray[np.float32], workload: Workload, row: int, column: int, tick: Tick
-) -> Row:
+def _row(panel: Panel, q: NDArray[np.float32], k: NDArray[np.float32], workload: Workload, job: ReadRow, tick: Tick) -> Row:
     tick()
-    half = PATCH // 2
+    row, column, half = job.row, job.column, PATCH // 2
     rows = np.arange(max(0, row - half), min(len(q), row + half + 1))
     columns = np.arange(len(k))
     with np.errstate(all="ignore"):
-        weights = panel.variant.weights(q, k, workload, panel.params, rows)
+        weights = panel.variant.weights(q, k, workload, panel.params, rows, job.head)
     seen = panel.variant.visible(workload, panel.params, rows, columns)
     shown = np.where(seen, weights, np.nan)
     own = row - int(rows[0])
@@ -235,14 +233,20 @@ def draw_heads(job: DrawHeads, sources: Sources, fits: Fits, tick: Tick, report:
         for head in range(heads.num_heads):
             tick()
             report((layer * heads.num_heads + head) / (heads.layers * heads.num_heads))
-            thumbs[layer, head] = _thumb(panel, *heads.head(layer, head), workload, starts, tick)
+            thumbs[layer, head] = _thumb(panel, *heads.head(layer, head), workload, head, starts, tick)
     return HeadsDrawn(job, pictures.array(thumbs))
 
 
 def _thumb(
-    panel: Panel, q: NDArray[np.float32], k: NDArray[np.float32], workload: Workload, starts: list[int], tick: Tick
+    panel: Panel,
+    q: NDArray[np.float32],
+    k: NDArray[np.float32],
+    workload: Workload,
+    head: int,
+    starts: list[int],
+    tick: Tick,
 ) -> pictures.Codes:
-    weights, visible = variant_weights(panel.variant, panel.params, q, k, workload, tick)
+    weights, visible = variant_weights(panel.variant, panel.params, q, k, workload, head, tick)
     least = pictures.by_starts(np.minimum, weights, starts) if panel.variant.signed else None
     values = pictures.farthest(pictures.by_starts(np.maximum, weights, starts), least)
     seen = pictures.by_starts(np.logical_or, visible, starts)

@@ -100,10 +100,10 @@ class Variant:
     """`(q, k, v, workload, params, xp, tick)` → out, at the variant's own complexity in time and memory."""
     launch: Callable[[Any, Any, Any, Any, Any, Workload, Any], None]
     """`(device, q, k, v, out, workload, params)` on a CUDA device; raises `Unsupported`."""
-    weights: Callable[[NDArray[Any], NDArray[Any], Workload, Any, NDArray[Any]], NDArray[Any]]
-    """`(q, k, workload, params, rows)` of ONE head, q `(N, D)`, k `(M, D)` → the exact map A `(len(rows), M)`, float64.
+    weights: Callable[[NDArray[Any], NDArray[Any], Workload, Any, NDArray[Any], int], NDArray[Any]]
+    """`(q, k, workload, params, rows, head)` of ONE query head, q `(N, D)`, k `(M, D)` → the exact map A `(len(rows), M)`, float64.
 
-    Pairs that the variant does not see are 0.
+    Pairs that the variant does not see are 0. `head`, of `workload.num_heads`, matters where heads differ by more than their q and k.
     """
     visible: Callable[[Workload, Any, NDArray[Any], NDArray[Any]], NDArray[Any]]
     """`(workload, params, rows, columns)` → bool `(len(rows), len(columns))`: which pairs the variant sees."""

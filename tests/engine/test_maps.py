@@ -73,7 +73,7 @@ def truth(choice: Choice, workload: Workload, layer=0, head=0, source=NEEDLE) ->
     q, k = synthetic_head(source, workload, layer, head)
     variant, params = catalogue.resolved(choice, workload)
     rows = np.arange(workload.seq_len)
-    return variant.weights(q, k, workload, params, rows), variant.visible(workload, params, rows, rows)
+    return variant.weights(q, k, workload, params, rows, head), variant.visible(workload, params, rows, rows)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -84,7 +84,7 @@ def test_that_the_fast_map_is_the_variants_own(choice, n, causal):
     exact, seen = truth(choice, workload)
     q, k = synthetic_head(NEEDLE, workload, 0, 0)
     variant, params = catalogue.resolved(choice, workload)
-    weights, visible = variant_weights(variant, params, q, k, workload, never)
+    weights, visible = variant_weights(variant, params, q, k, workload, 0, never)
     np.testing.assert_array_equal(visible, seen)
     np.testing.assert_allclose(weights, exact, rtol=2e-5, atol=1e-7)
     assert not weights[~seen].any()

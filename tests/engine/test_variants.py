@@ -199,7 +199,7 @@ def test_that_the_map_times_v_is_the_output(variant: Variant, params: Params, ca
     params = variant.resolve(w, params)
     q, k, v = inputs_of(w)
     rows = np.array([0, 1, 31, 32, 96])
-    weights = variant.weights(q[0, 1], k[0, 1], w, params, rows)
+    weights = variant.weights(q[0, 1], k[0, 1], w, params, rows, 1)
     assert weights.shape == (5, 97)
     assert np.abs(weights @ v[0, 1] - variant.reference(q, k, v, w, params)[0, 1, rows]).max() < 1e-12
     assert np.abs(weights.sum(axis=1) - 1).max() < 1e-12

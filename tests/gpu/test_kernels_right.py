@@ -182,7 +182,7 @@ def sampled_error(device: Any, name: str, workload: Workload, values: dict[str, 
             here = [from_bits(x.get(), w.dtype) for x in (q[b, h], k[b, group], v[b, group], out[b, h])]
             wraps = [2**31 // n + step for step in (-1, 0, 1)] + [2**32 // n + step for step in (-1, 0, 1)]
             rows = np.unique(np.concatenate([rng.integers(0, n, 12), [0, 1, n // 2, n - 2, n - 1], np.minimum(wraps, n - 1)]))
-            truth = variant.weights(here[0], here[1], w, params, rows) @ here[2].astype(np.float64)
+            truth = variant.weights(here[0], here[1], w, params, rows, h) @ here[2].astype(np.float64)
             worst = max(worst, float(np.abs(here[3][rows] - truth).max()))
     device.release()
     return worst

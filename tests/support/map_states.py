@@ -52,7 +52,7 @@ def weights_of(choice: p.Choice, workload: p.Workload, n: int, seed: int) -> tup
     q, k = rng.standard_normal((n, 16)) * 2, rng.standard_normal((n, 16))
     variant, params = catalogue.resolved(choice, workload)
     rows = np.arange(n)
-    return variant.weights(q, k, workload, params, rows), variant.visible(workload, params, rows, rows)
+    return variant.weights(q, k, workload, params, rows, 0), variant.visible(workload, params, rows, rows)
 
 
 def picture_of(

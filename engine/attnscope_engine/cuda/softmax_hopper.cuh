@@ -369,8 +369,15 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
     if (left > 0) {
       int tile = work.end - 1 - before;
       if (visible.sinks && tile < work.first) tile += work.sink_tiles - work.first;  // only sinks are seen
+#if CHANGES_SCORES
+      const float slope = visible.change.slope(work.head % visible.change.heads);
+#endif
       const auto mask = [&] {
         const int first_key = tile * BLOCK_K;
+#if CHANGES_SCORES
+        const ChangedRow upper = visible.change.row(slope, row + row_of_thread), lower = visible.change.row(slope, row + row_of_thread + 8);
+        visible.change.template apply<SCORES>(scores, first_key, upper, lower);
+#endif
         const bool early = first_key < visible.low(row + ROWS - 1) && first_key + BLOCK_K > visible.sinks;
         const bool late = first_key + BLOCK_K > visible.high(max(row, 0));
         if (early || late) mask_scores(scores, first_key, row + row_of_thread, visible, early, late);

@@ -40,6 +40,12 @@ struct Rows {
   __device__ __forceinline__ int low(int row) const { return visible.low(query(row)); }
   __device__ __forceinline__ int high(int row) const { return visible.high(query(row)); }
   __device__ __forceinline__ int sinks() const { return visible.sinks; }
+#if CHANGES_SCORES
+  __device__ __forceinline__ ChangedRow changed(int row) const {
+    const int head = DECODE ? blockIdx.y * heads + row % heads : blockIdx.y;
+    return visible.change.row(visible.change.slope(head), query(row));
+  }
+#endif
 };
 
 // The tiles of keys that a block visits: number `begin` to `end` of those that any of its rows sees.

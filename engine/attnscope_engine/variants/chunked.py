@@ -91,7 +91,9 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     cuda.attend_in_tiles(device, "chunked", "Chunked", (q, k, v, out), workload, (params.chunk_size,), params.chunk_size)
 
 
-def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: ChunkedParams, rows: NDArray[Any]) -> NDArray[Any]:
+def weights(
+    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: ChunkedParams, rows: NDArray[Any], head: int
+) -> NDArray[Any]:
     """Softmax of the rows' scores over what is seen."""
     seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
     return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)

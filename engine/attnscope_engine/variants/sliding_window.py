@@ -86,7 +86,9 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     cuda.attend_in_tiles(device, "sliding_window", "Window", (q, k, v, out), workload, extra, most_seen)
 
 
-def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: WindowParams, rows: NDArray[Any]) -> NDArray[Any]:
+def weights(
+    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: WindowParams, rows: NDArray[Any], head: int
+) -> NDArray[Any]:
     """Softmax of the rows' scores over what is seen."""
     seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
     return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)

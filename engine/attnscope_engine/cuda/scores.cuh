@@ -1,0 +1,57 @@
+// What may be done to scores before their softmax. Where SOFTCAP and ALIBI are 0 there is nothing here.
+//
+// SOFTCAP: s becomes c·tanh(s / c), s being scaled already (Gemma Team 2024, "Gemma 2", section 2, arXiv 2408.00118).
+// ALIBI: then slope·distance is taken away, with a slope of each query head (Press et al. 2021, section 3, arXiv 2108.12409).
+// A changed score is in units of log2 and has its scale: the exponentials after it are taken with a scale of 1.
+// All of it is left to the preprocessor, not to `if constexpr`: kernels without it are the same machine code to the last instruction.
+#include "ptx.cuh"
+
+#define CHANGES_SCORES (SOFTCAP || ALIBI)  // a constant that is not defined is 0
+#if CHANGES_SCORES
+
+// The instruction is off by up to 2^-11 of what it gives, about what fp16 rounds a score by: fp32 takes the long way.
+__device__ __forceinline__ float tanh_of_score(float x) {
+  if constexpr (DTYPE == FP32) return tanhf(x);
+  return tanh_fast(x);
+}
+
+// What a row is changed by: the weight, in log2, that each token of distance costs; and the key at which its query stands.
+struct ChangedRow {
+  float slope;
+  int position;
+};
+
+struct ScoreChange {
+  float scale, cap;   // SOFTCAP: from a product to tanh's argument, and from tanh to log2; else from a product to log2
+  int heads, offset;  // H; query `row` stands at key row + offset
+
+  __device__ __forceinline__ ScoreChange(int softcap, int heads_, int offset_, float scale_log2) : heads(heads_), offset(offset_) {
+    cap = 1.4426950408889634f * softcap;
+    scale = SOFTCAP ? scale_log2 / cap : scale_log2;
+  }
+
+  // 2^(-8/P), its square, its cube … of P heads, where P is a power of two; heads past the last such take every second of 2·P.
+  __device__ __forceinline__ float slope(int head) const {
+    if (!ALIBI) return 0.f;
+    const int power = 1 << (31 - __clz(heads));
+    const int step = head < power ? 2 * (head + 1) : 2 * (head - power) + 1;
+    return 1.4426950408889634f * exp2_fast(-4.f * step / power);
+  }
+  __device__ __forceinline__ ChangedRow row(float slope, int row) const { return {slope, row + offset}; }
+
+  // COUNT accumulators of a thread: scores of the rows `upper` and, eight further, `lower`, from first_key on. Those of all tensor
+  // cores lie alike: see `tiles.cuh`, `wgmma.cuh`.
+  template <int COUNT>
+  __device__ __forceinline__ void apply(float* scores, int first_key, const ChangedRow& upper, const ChangedRow& lower) const {
+    const int key = first_key + 2 * (threadIdx.x & 3);
+    const float from[2] = {upper.slope * (key - upper.position), lower.slope * (key - lower.position)};
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+      const int half = (i >> 1) & 1, column = 8 * (i >> 2) + (i & 1);
+      const float score = SOFTCAP ? cap * tanh_of_score(scores[i] * scale) : scores[i] * scale;
+      const float ahead = fmaf(half ? lower.slope : upper.slope, (float)column, from[half]);
+      scores[i] = ALIBI ? score + (CAUSAL ? ahead : -fabsf(ahead)) : score;
+    }
+  }
+};
+#endif
