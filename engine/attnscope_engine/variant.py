@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from attnscope_engine.cost import Cost
 from attnscope_engine.protocol import Choice, DeviceKind, Dtype, ParamValues, Workload
+from attnscope_engine.scores import UNCHANGED, ScoreChange
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,14 +102,16 @@ class Variant:
     launch: Callable[[Any, Any, Any, Any, Any, Workload, Any], None]
     """`(device, q, k, v, out, workload, params)` on a CUDA device; raises `Unsupported`."""
     weights: Callable[[NDArray[Any], NDArray[Any], Workload, Any, NDArray[Any], int], NDArray[Any]]
-    """`(q, k, workload, params, rows, head)` of ONE query head, q `(N, D)`, k `(M, D)` → the exact map A `(len(rows), M)`, float64.
+    """`(q, k, workload, params, rows, head)`, q `(N, D)`, k `(M, D)` of ONE query head → its map A `(len(rows), M)`, float64.
 
-    Pairs that the variant does not see are 0. `head`, of `workload.num_heads`, matters where heads differ by more than their q and k.
+    Pairs that the variant does not see are 0. `head` matters where heads differ by more than their q and k.
     """
     visible: Callable[[Workload, Any, NDArray[Any], NDArray[Any]], NDArray[Any]]
     """`(workload, params, rows, columns)` → bool `(len(rows), len(columns))`: which pairs the variant sees."""
     signed: bool = False
     """True when weights can be negative."""
+    change: Callable[[Any], ScoreChange] = lambda params: UNCHANGED  # noqa: ARG005
+    """`(params)` → what it does to scores before their softmax."""
 
     def parse(self, values: ParamValues) -> Params:
         """Checked parameters.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -197,10 +199,11 @@ def attend_in_tiles(
     workload: Workload,
     extra: tuple[int, ...] = (),
     most_seen: int | None = None,
+    constants: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Launches a kernel built on `softmax_tiles.cuh`, or on `softmax_hopper.cuh` where that runs.
 
-    `extra` are the kernel's own parameters after the shape.
+    `extra` are the kernel's own parameters after the shape, `constants` its own beside those of the tiles.
 
     `most_seen`: keys that a query sees at most, all of them unless said.
 
@@ -215,9 +218,9 @@ def attend_in_tiles(
     decode = queries <= MOST_DECODE_QUERIES
     tiles = softmax_tiling(title, head_dim, workload.dtype, device.shared_bytes, queries * group if decode else 0)
     if not (decode or device.portable) and hopper.fits(device.capability, workload.dtype, queries, batch * heads):
-        hopper.attend(device, stem, tensors, workload, extra, keys if most_seen is None else most_seen)
+        hopper.attend(device, stem, tensors, workload, extra, keys if most_seen is None else most_seen, constants)
         return
-    defines = tiles.defines(workload.causal)
+    defines = {**tiles.defines(workload.causal), **constants}
     row_blocks = blocks(queries * group if decode else queries, tiles.block_q)
     columns = kv_heads if decode else heads
     seen = blocks(min(keys, most_seen if most_seen is not None else keys), tiles.block_k)

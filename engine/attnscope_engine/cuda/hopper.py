@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,11 +122,18 @@ def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
 
 
 def attend(
-    device: Any, stem: str, tensors: tuple[Any, Any, Any, Any], workload: Workload, extra: tuple[int, ...], reach: int
+    device: Any,
+    stem: str,
+    tensors: tuple[Any, Any, Any, Any],
+    workload: Workload,
+    extra: tuple[int, ...],
+    reach: int,
+    constants: Mapping[str, int],
 ) -> None:
     """Launches a kernel built on `softmax_hopper.cuh`.
 
-    `extra` are the kernel's own parameters after the shape; `reach`: about how many keys a query sees at most.
+    `extra` are the kernel's own parameters after the shape, `constants` its own beside those of the plan; `reach`: about how many
+    keys a query sees at most.
 
     Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
     """
@@ -134,7 +142,7 @@ def attend(
     kv_heads, keys = k.shape[1:3]
     cut = plan(head_dim, queries, keys, reach, workload.causal)
     lse = device.empty((batch, heads, queries), "float32")
-    kernel = device.kernel(stem, f"{stem}_on_hopper", cut.defines(workload.dtype, workload.causal))
+    kernel = device.kernel(stem, f"{stem}_on_hopper", {**cut.defines(workload.dtype, workload.causal), **constants})
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]
     group = heads // kv_heads
     together = heads_together(workload.causal, batch * heads, 4 * keys * head_dim // group)

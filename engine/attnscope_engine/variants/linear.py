@@ -225,9 +225,7 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     )
 
 
-def weights(
-    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int
-) -> NDArray[Any]:
+def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int) -> NDArray[Any]:
     """A_ij = φ(q_i)·φ(k_j) / Σ_l φ(q_i)·φ(k_l): the map that the state implies. It is never computed by the method itself."""
     seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
     products = np.where(seen, phi(q[rows]) @ phi(k).T, 0.0)

@@ -178,9 +178,7 @@ def steps(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload) -> 
     return [("scores", multiply_keys), ("softmax", soften), ("weights × v", multiply_values)]
 
 
-def weights(
-    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int
-) -> NDArray[Any]:
+def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int) -> NDArray[Any]:
     """Softmax of the rows' scores over what is seen."""
     seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
     return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
