@@ -25,7 +25,7 @@ def workspace(workload: Workload, change: ScoreChange) -> Term:
     pairs = min(w.batch * w.num_heads * w.seq_len**2, LIMITS.pairs)
     rows = min(w.batch * w.num_heads * w.seq_len, max(LIMITS.rows, pairs // w.seq_len))
     keys = min(w.seq_len, max(LIMITS.rows, pairs // rows))
-    score = 4 + (4 if change.alibi else w.causal)
+    score = 4 + 4 * change.alibi + w.causal
     widened = 2 * keys if w.item_bytes < 4 else 0  # keys and values of the block in fp32
     bytes_ = pairs * score + 4 * w.head_dim * (4 * rows + widened)
     return Term("workspace", f"{pairs:,}·{score} + 4·D·{4 * rows + widened:,}", bytes_, "constant")
@@ -80,7 +80,7 @@ class ChangedPart:
         scores *= q.shape[-1] ** -0.5
         self.change.apply(scores, self.distance, self.slopes, xp)
         if causal:
-            scores[..., ~xp.tril(xp.ones(scores.shape[-2:], dtype=bool))] = -xp.inf
+            _hide(scores, xp.arange(scores.shape[2])[:, None] < xp.arange(scores.shape[3]), xp)
         top = xp.amax(scores, -1)[..., None]
         scores -= top
         xp.exp(scores, out=scores)
@@ -88,6 +88,13 @@ class ChangedPart:
         out = _multiply(scores, _fp32(v, xp), xp)
         out /= total
         return out, (top + xp.log(total))[..., 0]
+
+
+def _hide(scores: Any, hidden: Any, xp: Any) -> None:
+    if xp.__name__ == "torch":
+        scores.masked_fill_(hidden, -xp.inf)
+    else:
+        xp.copyto(scores, -xp.inf, where=hidden)
 
 
 def _multiply(x: Any, y: Any, xp: Any) -> Any:

@@ -37,7 +37,7 @@ class ScoreChange:
 
     def defines(self) -> dict[str, int]:
         """Constants of the kernels, none where nothing changes; the values themselves are arguments."""
-        return {name: 1 for name, on in (("SOFTCAP", self.softcap), ("ALIBI", self.alibi)) if on}
+        return {"SOFTCAP": int(self.softcap > 0), "ALIBI": int(self.alibi)} if self else {}
 
 
 UNCHANGED = ScoreChange()

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import plain_scores
 import pytest
 from attnscope_engine import catalogue
 from attnscope_engine.devices.cpu import CpuDevice
@@ -20,6 +21,7 @@ torch = pytest.importorskip("torch")
 
 VARIANTS = tuple(catalogue.variants().values())
 PARAMS: dict[str, tuple[dict[str, Any], ...]] = {
+    "softmax_tiled": ({}, {"softcap": 3}, {"alibi": 1}, {"softcap": 30, "alibi": 1}),
     "sliding_window": (
         {"window_size": 1},
         {"window_size": 7},
@@ -126,6 +128,10 @@ def ten_line_loop(variant: Variant, params: Params, w: Workload, q: np.ndarray, 
             share = feature(rows) @ feature(q[b, h, i])
         else:
             score = rows @ q[b, h, i] / np.sqrt(q.shape[3])
+            if getattr(params, "softcap", 0):
+                score = params.softcap * np.tanh(score / params.softcap)
+            if getattr(params, "alibi", 0):
+                score = score - plain_scores.slopes(q.shape[1])[h] * np.array([abs(i + m - n - j) for j in keys])
             share = np.exp(score - score.max())
         out[b, h, i] = share @ v[b, h // group, keys] / share.sum()
     return out

@@ -61,11 +61,5 @@ __device__ __forceinline__ void registers_grow() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 
-// 1/x to the last bit but one.
-__device__ __forceinline__ float reciprocal(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 // A number that is the same in all lanes: tells the compiler so.
 __device__ __forceinline__ int uniform(int x) { return __shfl_sync(~0u, x, 0); }

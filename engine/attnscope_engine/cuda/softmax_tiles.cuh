@@ -51,7 +51,13 @@ struct Rows {
 // The tiles of keys that a block visits: number `begin` to `end` of those that any of its rows sees.
 struct Walk {
   int first_tile, sink_tiles, begin, end;
-  __device__ __forceinline__ int first_key(int i) const { return (i < sink_tiles ? i : first_tile + i - sink_tiles) * BLOCK_K; }
+#if ALIBI  // from the last on: where nothing of the future is seen those are the nearest keys, above which no maximum rises far
+  int last;
+  __device__ __forceinline__ int first_key(int i) const { return place(last - i); }
+#else
+  __device__ __forceinline__ int first_key(int i) const { return place(i); }
+#endif
+  __device__ __forceinline__ int place(int i) const { return (i < sink_tiles ? i : first_tile + i - sink_tiles) * BLOCK_K; }
 };
 template <class Visible>
 __device__ __forceinline__ Walk walk_of(const Rows<Visible>& rows, int first_row, int last_row, int split, int splits) {
@@ -60,6 +66,9 @@ __device__ __forceinline__ Walk walk_of(const Rows<Visible>& rows, int first_row
   walk.first_tile = rows.low(first_row) / BLOCK_K;
   walk.sink_tiles = min((rows.sinks() + BLOCK_K - 1) / BLOCK_K, min(walk.first_tile, end_tile));
   const int tiles = walk.sink_tiles + max(end_tile - walk.first_tile, 0);
+#if ALIBI
+  walk.last = tiles - 1;
+#endif
   walk.begin = DECODE ? (int)((i64)tiles * split / splits) : 0;
   walk.end = DECODE ? (int)((i64)tiles * (split + 1) / splits) : tiles;
   return walk;
