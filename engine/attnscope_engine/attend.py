@@ -98,7 +98,7 @@ def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick,
     queries = q.reshape(groups, -1, n, head_dim)
     keys, values = k.reshape(groups, 1, m, head_dim), v.reshape(groups, 1, m, head_dim)
     allowed = limits(head_dim, xp, change) if change else limits(head_dim, xp)
-    by_group = attend_changed.slopes_by_group(slopes(q.shape[1]), groups, k.shape[1], xp)
+    by_group: Any = attend_changed.slopes_by_group(slopes(q.shape[1]), groups, k.shape[1], xp) if change else None
     out = xp.empty_like(queries)
     for strip in strips:
         first = strip.first + n - m

@@ -21,6 +21,9 @@ MOST_SPILLED = 32
 MOST_SPILLED_WIDEST = 96
 """The same of 256 elements on 7.5, where a product takes operands in halves."""
 
+MOST_SPILLED_CHANGED = 64
+"""The same where scores are changed on the way: 32 rows of 128 elements leave a thread no register for what changes them."""
+
 TILED = ("chunked", "sliding_window", "softmax_tiled")
 """Built on `softmax_tiles.cuh`."""
 
@@ -91,7 +94,8 @@ def test_that_each_kernel_compiles_without_warning_or_spill(case: Case) -> None:
     cubin, log = future(case).result()
     assert cubin.startswith(b"\x7fELF")
     assert "warning" not in log, log
-    most = MOST_SPILLED_WIDEST if case[0].startswith("softmax_tiled") and case[1] == "sm_75" and case[3] == 256 else MOST_SPILLED
+    most = MOST_SPILLED_CHANGED if case[0] == CHANGED else MOST_SPILLED
+    most = MOST_SPILLED_WIDEST if case[0].startswith("softmax_tiled") and case[1] == "sm_75" and case[3] == 256 else most
     assert all(int(spilled) <= most for spilled in re.findall(r"(\d+) bytes spill", log)), log
 
 

@@ -16,10 +16,9 @@ __device__ __forceinline__ float tanh_of_score(float x) {
   return tanhf(x);
 }
 
-// What a row is changed by: the weight, in log2, that each token of distance costs; and the key at which its query stands.
-struct ChangedRow {
-  float slope;
-  int position;
+// ALiBi's part of a row's scores, in log2: slope·column + start, columns being counted from this thread's first on.
+struct Bias {
+  float slope, start;
 };
 
 struct ScoreChange {
@@ -38,21 +37,28 @@ struct ScoreChange {
     const int step = head < power ? 2 * (head + 1) : 2 * (head - power) + 1;
     return 1.4426950408889634f * exp2_fast(-4.f * step / power);
   }
-  __device__ __forceinline__ ChangedRow row(float slope, int row) const { return {slope, row + offset}; }
+  // Of a query `row` and a thread's part of keys from first_key on.
+  __device__ __forceinline__ Bias bias(float slope, int row, int first_key) const {
+    return {slope, slope * (first_key + 2 * (int)(threadIdx.x & 3) - row - offset)};
+  }
 
-  // COUNT accumulators of a thread: scores of the rows `upper` and, eight further, `lower`, from first_key on. Those of all tensor
-  // cores lie alike: see `tiles.cuh`, `wgmma.cuh`.
+  // Changes COUNT accumulators of a thread, which in all tensor cores' layouts are scores of two rows. Each row lies as many rows
+  // behind that of its bias as said: where the slope is the same, two rows and more have one bias, and no register each.
   template <int COUNT>
-  __device__ __forceinline__ void apply(float* scores, int first_key, const ChangedRow& upper, const ChangedRow& lower) const {
-    const int key = first_key + 2 * (threadIdx.x & 3);
-    const float from[2] = {upper.slope * (key - upper.position), lower.slope * (key - lower.position)};
+  __device__ __forceinline__ void apply(float* scores, const Bias& upper, int upper_behind, const Bias& lower, int lower_behind) const {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
-      const int half = (i >> 1) & 1, column = 8 * (i >> 2) + (i & 1);
+      const bool below = i & 2;
+      const int column = 8 * (i >> 2) + (i & 1) - (below ? lower_behind : upper_behind);
       const float score = SOFTCAP ? cap * tanh_of_score(scores[i] * scale) : scores[i] * scale;
-      const float ahead = fmaf(half ? lower.slope : upper.slope, (float)column, from[half]);
+      const float ahead = fmaf(below ? lower.slope : upper.slope, (float)column, below ? lower.start : upper.start);
       scores[i] = ALIBI ? score + (CAUSAL ? ahead : -fabsf(ahead)) : score;
     }
+  }
+  // The same of the rows `behind` and behind + 8.
+  template <int COUNT>
+  __device__ __forceinline__ void apply(float* scores, const Bias& bias, int behind = 0) const {
+    apply<COUNT>(scores, bias, behind, bias, behind + 8);
   }
 };
 #endif

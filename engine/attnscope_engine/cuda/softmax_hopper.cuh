@@ -375,8 +375,7 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
       const auto mask = [&] {
         const int first_key = tile * BLOCK_K;
 #if CHANGES_SCORES
-        const ChangedRow upper = visible.change.row(slope, row + row_of_thread), lower = visible.change.row(slope, row + row_of_thread + 8);
-        visible.change.template apply<SCORES>(scores, first_key, upper, lower);
+        visible.change.template apply<SCORES>(scores, visible.change.bias(slope, row + row_of_thread, first_key));
 #endif
         const bool early = first_key < visible.low(row + ROWS - 1) && first_key + BLOCK_K > visible.sinks;
         const bool late = first_key + BLOCK_K > visible.high(max(row, 0));

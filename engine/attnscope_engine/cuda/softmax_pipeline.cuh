@@ -59,7 +59,7 @@ struct WarpRows {
   float total[MATRICES][2];  // of each row: this lane's share of the sum of exponentials
   bool careful;              // take the next tile's maximum first
 #if CHANGES_SCORES
-  ChangedRow changed[MATRICES][2];
+  float slopes[DECODE ? 2 * MATRICES : 1];  // of each row, of which two are eight apart, or of all
 #endif
 
   __device__ __forceinline__ WarpRows(const Keys& from, int row0) : careful(true) {
@@ -99,11 +99,15 @@ struct WarpRows {
   __device__ __forceinline__ void make(Scores& scores, const Step<Visible>& step) const {
     multiply_keys(scores, step.keys + C * CHUNK_BYTES);
 #if CHANGES_SCORES
+    const ScoreChange& change = step.rows.visible.change;
+    const int upper = step.first_row + (lane() >> 2), first_key = step.first_key + C * CHUNK;
+    const auto bias = [&](int i) { return change.bias(slopes[DECODE ? i : 0], step.rows.query(upper + 8 * i), first_key); };
 #pragma unroll
-    for (int m = 0; m < MATRICES; ++m) {
-      const ScoreChange& change = step.rows.visible.change;
-      change.template apply<CHUNK / 2>(scores[m][0], step.first_key + C * CHUNK, changed[m][0], changed[m][1]);
-    }
+    for (int m = 0; m < MATRICES; ++m)
+      if (DECODE)
+        change.template apply<CHUNK / 2>(scores[m][0], bias(2 * m), 0, bias(2 * m + 1), 0);
+      else
+        change.template apply<CHUNK / 2>(scores[m][0], bias(0), 16 * m);
 #endif
   }
 
@@ -275,7 +279,7 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   WarpRows mine(queries, row0);
 #if CHANGES_SCORES
 #pragma unroll
-  for (int i = 0; i < 2 * MATRICES; ++i) mine.changed[i / 2][i % 2] = rows.changed(first_row + 8 * i + (lane() >> 2));
+  for (int i = 0; i < (DECODE ? 2 * MATRICES : 1); ++i) mine.slopes[i] = rows.slope(first_row + 8 * i + (lane() >> 2));
 #endif
 
   // Addresses of what this lane names to load_matrices: of the first chunk that its warp takes of a tile.

@@ -49,7 +49,7 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   float sums[WIDTH / 8][4] = {};
   RunningRow above = {NEG_INF, 0.f}, below = {NEG_INF, 0.f};
 #if CHANGES_SCORES
-  const ChangedRow changed_above = rows.changed(upper), changed_below = rows.changed(upper + 8);
+  const float slope_above = rows.slope(upper), slope_below = rows.slope(upper + 8);
 #endif
 #pragma unroll 1
   for (int tile = walk.begin; tile < walk.end; ++tile) {
@@ -62,7 +62,8 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
     if (tile + 1 < walk.end) keys.load<BLOCK_K, THREADS>(block.k, walk.first_key(tile + 1), shape.keys, HEAD_DIM, HEAD_DIM);
 
 #if CHANGES_SCORES
-    visible.change.template apply<BLOCK_K / 2>(scores[0], key0, changed_above, changed_below);
+    visible.change.template apply<BLOCK_K / 2>(scores[0], visible.change.bias(slope_above, rows.query(upper), key0), 0,
+                                               visible.change.bias(slope_below, rows.query(upper + 8), key0), 0);
 #endif
     if (key0 < rows.low(last_row) || key0 + BLOCK_K > rows.high(block.first_row)) {
       mask_row<0, BLOCK_K>(scores, key0, upper, rows);

@@ -41,9 +41,8 @@ struct Rows {
   __device__ __forceinline__ int high(int row) const { return visible.high(query(row)); }
   __device__ __forceinline__ int sinks() const { return visible.sinks; }
 #if CHANGES_SCORES
-  __device__ __forceinline__ ChangedRow changed(int row) const {
-    const int head = DECODE ? blockIdx.y * heads + row % heads : blockIdx.y;
-    return visible.change.row(visible.change.slope(head), query(row));
+  __device__ __forceinline__ float slope(int row) const {
+    return visible.change.slope(DECODE ? blockIdx.y * heads + row % heads : blockIdx.y);
   }
 #endif
 };
