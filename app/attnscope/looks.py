@@ -7,6 +7,7 @@ colour.
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -137,6 +138,10 @@ class Look:
     marker: Marker
     dash: tuple[float, ...]
     """Pixels on, off, on, … of a line 1.75 px wide; empty: solid."""
+    hollow: bool = False
+    """Of a variant that takes its parent's colour and marker: the marker is an outline."""
+    thin: bool = False
+    """The parent is on the same plot: the line has half its width."""
 
     def colour(self, tokens: Tokens) -> str:
         return self.dark if tokens.dark else self.light
@@ -175,13 +180,22 @@ FAMILY_LOOKS: dict[Family, Look] = {
 """For a variant without a colour of its own: grey, with its family's dash and marker."""
 
 
-def look(variant_name: str) -> Look:
-    """The look of a variant; a variant that has none of its own gets its family's."""
+def look(variant_name: str, beside: Collection[str] = ()) -> Look:
+    """The look of a variant: its own, its parent's (`Variant.like`) hollow, or its family's in grey.
+
+    Args:
+        variant_name: a name of the catalogue, or any other, which is grey.
+        beside: names of the variants whose lines are on the same plot.
+    """
     found = LOOKS.get(variant_name)
     if found is not None:
         return found
     variant = variants().get(variant_name)
-    return FAMILY_LOOKS["softmax" if variant is None else variant.family]
+    if variant is None:
+        return FAMILY_LOOKS["softmax"]
+    parent = LOOKS.get(variant.like, FAMILY_LOOKS[variant.family])
+    hollow = variant.like in LOOKS
+    return replace(parent, dash=DASHES[variant.family], hollow=hollow, thin=hollow and variant.like in beside)
 
 
 # Memory terms: colour says how a term grows. (dark, light)

@@ -30,7 +30,7 @@ from attnscope.map_staleness import older_words, same_subject, stale_words, summ
 from attnscope.map_view import View, clamped
 from attnscope.predictions import predict
 from attnscope.quantities import count
-from attnscope.requests import map_panels, wanted
+from attnscope.requests import drawn_panels, map_panels, wanted
 from attnscope.state import Answer, State, map_seq_len, shown_cell, text_read
 from attnscope.token_text import readable
 
@@ -64,10 +64,21 @@ class Panel:
     """The weights of the row that is read; None while they are on their way."""
     row_column: int = -1
     """The key round which `row.patch` lies."""
+    signed: bool = False
+    """The variant's weights can be negative: they are scores."""
+    normalised: bool = True
+    """The variant's weights sum to 1 in a row."""
+    why_no_map: str = ""
+    """Why this variant has no map; empty for all others."""
 
     @property
     def is_difference(self) -> bool:
         return self.title == DIFFERENCE
+
+    @property
+    def is_blank(self) -> bool:
+        """There is nothing to draw: it was refused, or no map exists."""
+        return self.refusal is not None or bool(self.why_no_map)
 
     @property
     def drop(self) -> float | None:
@@ -107,7 +118,7 @@ class Scene:
     panels: tuple[Panel, ...] = ()
     """What is drawn: a panel a variant, or the difference alone."""
     rows: tuple[Panel, ...] = ()
-    """A panel a variant, whatever is drawn: whose row is read."""
+    """A panel a variant that has a map, whatever is drawn: whose row is read."""
     seq_len: int = 0
     """Tokens on a side of the pictures shown (not of those wanted); 0 while not known."""
     view: View = (0, 1, 0, 1)
@@ -182,10 +193,11 @@ def scene_of(state: State) -> Scene:
     read = text_read(state)
     view = state.settings.view
     head = f"layer {want.layer}, head {want.head}" if want and not isinstance(state.settings.source, SyntheticSource) else ""
-    rows = _rows(state, choices, want, jobs.get("row"), drawn)
-    difference = state.settings.compare == "difference" and len(choices) >= 2
+    with_map = drawn_panels(state.settings)
+    rows = _rows(state, with_map, want, jobs.get("row"), drawn)
+    difference = state.settings.compare == "difference" and len(with_map) >= 2
     return Scene(
-        panels=(_difference(choices, want, drawn),) if difference else rows,
+        panels=(_difference(with_map, want, drawn),) if difference else _beside(choices, rows),
         rows=rows,
         seq_len=seq_len,
         view=clamped(view, max(seq_len, 1)),
@@ -257,6 +269,17 @@ def _rows(
     return tuple(_panel(choice, want, drawn, row_job, read, refusals.get(choice.variant) or others) for choice in choices)
 
 
+def _beside(choices: tuple[Choice, ...], rows: tuple[Panel, ...]) -> tuple[Panel, ...]:
+    """The panels in their order, those without a map among them."""
+    drawn = {panel.variant: panel for panel in rows}
+    return tuple(drawn.get(choice.variant) or _without_map(choice) for choice in choices)
+
+
+def _without_map(choice: Choice) -> Panel:
+    variant = catalogue.find(choice.variant)
+    return Panel(choice.variant, variant.title, summary(choice), choice, why_no_map=variant.why_no_map)
+
+
 def _refusals(state: State) -> dict[str, Refusal]:
     """What does not fit at the slider's n. Only a synthetic map has that n; the others are as long as their source."""
     if not isinstance(state.settings.source, SyntheticSource):
@@ -268,6 +291,7 @@ def _panel(
     choice: Choice, want: DrawMap | None, drawn: MapDrawn | None, row_job: object, read: RowRead | None, refusal: Refusal | None
 ) -> Panel:
     variant = catalogue.find(choice.variant)
+    params = variant.parse(choice.params)
     picture, stale = None, ""
     if drawn and not drawn.job.difference:
         index = _index(drawn.job.panels, choice.variant)
@@ -287,6 +311,8 @@ def _panel(
         refusal=refusal or (picture.refusal if picture and not stale else None),
         row=row,
         row_column=column,
+        signed=variant.is_signed(params),
+        normalised=variant.is_normalised(params),
     )
 
 

@@ -14,6 +14,8 @@ LINE_WIDTH = 1.75
 """Pixels: a predicted line."""
 MARKER_SIZE = 8.5
 """Pixels across: a measured marker."""
+OUTLINE = 1.5
+"""Pixels: the outline of a hollow marker."""
 
 _Points = tuple[tuple[float, float], ...]
 
@@ -73,6 +75,7 @@ def marker_path(marker: Marker, size: float = 1.0) -> QPainterPath:
 
 def line_pen(look: Look, tokens: Tokens, width: float = LINE_WIDTH) -> QPen:
     """A variant's predicted line: its colour and its family's dash, the same in pixels at any zoom."""
+    width = width / 2 if look.thin else width
     pen = QPen(QColor(look.colour(tokens)), width)
     pen.setCosmetic(True)
     pen.setCapStyle(Qt.PenCapStyle.FlatCap)
@@ -90,17 +93,25 @@ def draw_marker(
     hollow: bool = False,
     halo: str = "",
 ) -> None:
-    """A marker with a halo one pixel wide in the colour of the ground (`halo`, else the plot's)."""
+    """A marker with a halo one pixel wide in the colour of the ground (`halo`, else the plot's); an outline when hollow."""
     painter.save()
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     painter.translate(centre)
-    path = marker_path(look.marker, size)
     ground = QColor(halo or tokens.plot)
-    painter.strokePath(path, QPen(ground, 2.0))
-    painter.fillPath(path, ground if hollow else QColor(look.colour(tokens)))
-    if hollow:
-        painter.strokePath(path, QPen(QColor(look.colour(tokens)), 1.5))
+    painter.strokePath(marker_path(look.marker, size), QPen(ground, 2.0))
+    fill_marker(painter, look, tokens, size, ground if hollow or look.hollow else None)
     painter.restore()
+
+
+def fill_marker(painter: QPainter, look: Look, tokens: Tokens, size: float, ground: QColor | None) -> None:
+    """The marker about the painter's origin: filled, or with a ground an outline on it, which reaches no further."""
+    colour = QColor(look.colour(tokens))
+    if ground is None:
+        painter.fillPath(marker_path(look.marker, size), colour)
+        return
+    path = marker_path(look.marker, size - OUTLINE / 2)
+    painter.fillPath(path, ground)
+    painter.strokePath(path, QPen(colour, OUTLINE))
 
 
 def draw_swatch(painter: QPainter, rect: QRectF, look: Look, tokens: Tokens, enabled: bool = True) -> None:
@@ -116,5 +127,5 @@ def draw_swatch(painter: QPainter, rect: QRectF, look: Look, tokens: Tokens, ena
     painter.drawLine(QLineF(middle - gap, y, rect.left(), y))
     painter.drawLine(QLineF(middle + gap, y, rect.right(), y))
     painter.translate(middle, y)
-    painter.fillPath(marker_path(look.marker, MARKER_SIZE), QColor(look.colour(tokens)))
+    fill_marker(painter, look, tokens, MARKER_SIZE, QColor(tokens.panel) if look.hollow else None)
     painter.restore()

@@ -127,31 +127,23 @@ def fits(state: State) -> tuple[Fit, ...]:
 def model_terms(choice: Choice, workload: Workload, kind: DeviceKind) -> tuple[Term, ...]:
     """What a whole model holds at the workload's n: one layer's call, and the cache or state of the other layers."""
     variant, params = catalogue.resolved(choice, workload)
-    held = variant.cost(workload, params, kind).held
-    if variant.family == "linear":
-        layers = workload.layers - 1  # the layer at work holds its own
-        states = [msgspec.structs.replace(term, bytes_=term.bytes_ * (1 + layers)) for term in held if term.growth == "constant"]
-        return (*(term for term in held if term.growth != "constant"), *states)
-    return (*held, cache_term(variant, params, workload))
+    return (*variant.cost(workload, params, kind).held, kept_term(variant, params, workload))
 
 
-def cache_term(variant: Variant, params: Params, workload: Workload) -> Term:
-    """Keys and values that all layers keep for the tokens to come."""
-    w = workload
-    limit = kept_keys(variant, params)
-    keys = w.seq_len if limit is None else min(w.seq_len, limit)
-    bytes_ = 2 * w.layers * w.batch * w.num_kv_heads * keys * w.head_dim * w.item_bytes
-    return Term("KV cache", f"2·L·B·G·n·D·{w.item_bytes}", bytes_, "n" if limit is None else "constant")
+def kept_term(variant: Variant, params: Params, workload: Workload) -> Term:
+    """What all layers keep for the tokens to come: a cache, or a state of fixed size."""
+    one = variant.kept_bytes(workload, params)
+    growth: Literal["n", "constant"] = "constant" if keeps_a_constant(variant, params, workload) else "n"
+    whole = variant.state_bytes is None
+    formula = f"2·L·B·G·n·D·{workload.item_bytes}" if whole else f"L·{bytes_text(one)}"
+    return Term("state, all layers" if variant.family == "linear" else "KV cache", formula, workload.layers * one, growth)
 
 
-def kept_keys(variant: Variant, params: Params) -> int | None:
-    """Keys that a token to come can still see; None: all of them. A restricted variant is known by its parameters' names."""
-    if variant.family != "restricted":
-        return None
-    values = msgspec.structs.asdict(params)
-    if "window_size" in values:
-        return int(values["window_size"]) + int(values.get("sinks", 0))
-    return int(values["chunk_size"]) if "chunk_size" in values else None
+def keeps_a_constant(variant: Variant, params: Params, workload: Workload) -> bool:
+    """Whether what is kept stops growing with the length: a state's does at once, a window's when it is full."""
+    ends = (MAX_SEQ_LEN // 2, MAX_SEQ_LEN)
+    one, other = (variant.kept_bytes(msgspec.structs.replace(workload, seq_len=n), params) for n in ends)
+    return one == other
 
 
 @functools.lru_cache(maxsize=256)

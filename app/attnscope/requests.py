@@ -95,6 +95,11 @@ def map_panels(settings: Settings) -> tuple[Choice, ...]:
     return tuple(choice_of(settings, name) for name in settings.checked[:MAX_PANELS])
 
 
+def drawn_panels(settings: Settings) -> tuple[Choice, ...]:
+    """Those of `map_panels` that have a map: the others stand there with the reason why not."""
+    return tuple(choice for choice in map_panels(settings) if not catalogue.find(choice.variant).why_no_map)
+
+
 def map_workload(state: State) -> Workload:
     """Shape of what the map is of. A text or a file decides its own: then only `causal` is the person's."""
     workload = effective_workload(state)
@@ -139,7 +144,7 @@ def _padded(first: int, end: int, span: int, seq_len: int) -> tuple[int, int]:
 
 def _map_jobs(state: State) -> dict[Slot, Job]:
     settings, seq_len = state.settings, map_seq_len(state)
-    panels = map_panels(settings)
+    panels = drawn_panels(settings)
     if not panels:
         return {}
     if not seq_len:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 import msgspec
 from attnscope_engine import catalogue
@@ -12,7 +11,6 @@ from attnscope_engine.protocol import (
     MAX_SEQ_LEN,
     MIN_SEQ_LEN,
     FileSource,
-    ParamValue,
     ParamValues,
     Source,
     SyntheticSource,
@@ -52,6 +50,7 @@ def resolve(settings: Settings) -> Settings:
         workload=_workload(msgspec.structs.asdict(settings.workload)),
         checked=names,
         opened=settings.opened if settings.opened in catalogue.variants() else "",
+        groups=tuple(dict.fromkeys(settings.groups)),
         params=_params(settings.params),
         source=_source(settings.source),
         layer=min(max(settings.layer, -1), 1000),
@@ -96,15 +95,11 @@ def _values(variant: Variant, values: ParamValues) -> ParamValues:
         variant.parse(values)
     except ValueError:
         return {
-            field.name: min(max(round(value), field.low), field.high)
+            field.name: nearest
             for field in variant.fields()
-            if _is_number(value := values.get(field.name))
+            if field.name in values and (nearest := field.nearest(values[field.name])) is not None
         }
     return values
-
-
-def _is_number(value: ParamValue | None) -> TypeGuard[int | float]:
-    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _source(source: Source) -> Source:

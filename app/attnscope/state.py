@@ -30,6 +30,7 @@ from attnscope_engine.protocol import (
     Vitals,
     Workload,
 )
+from attnscope_engine.variant import Family
 from msgspec import Struct
 
 SAMPLE_TEXT = "The CEO announced the merger on Monday, and by Friday she resigned from the board."
@@ -46,6 +47,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Variants that are on, in the order of the map's panels."""
     opened: str = ""
     """The variant whose parameters are unfolded."""
+    groups: tuple[Family, ...] = ()
+    """Groups of the list of variants that are unfolded."""
     params: dict[str, ParamValues] = msgspec.field(default_factory=lambda: {"chunked": {"chunk_size": 8}})
     """Parameters that differ from their default, by variant."""
     page: Page = "map"

@@ -21,7 +21,7 @@ from shiboken6 import isValid
 
 from attnscope.focus_ring import FocusRing
 from attnscope.looks import DARK, LIGHT, Tokens
-from attnscope.marks import LINE_WIDTH, MARKER_SIZE, draw_marker, draw_swatch, line_pen, marker_path
+from attnscope.marks import LINE_WIDTH, MARKER_SIZE, draw_marker, draw_swatch, fill_marker, line_pen, marker_path
 from attnscope.stylesheet import PICTURES, style_sheet
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "ThemeMode",
     "draw_marker",
     "draw_swatch",
+    "fill_marker",
     "font",
     "icon",
     "line_pen",

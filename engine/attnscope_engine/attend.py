@@ -77,18 +77,73 @@ def _workspace(w: Workload, block: int, keys: int, *, merged: bool, least: int =
     heads = w.num_heads // w.num_kv_heads
     groups = 1 if heads > 1 and 2 * block <= w.seq_len else w.batch * w.num_kv_heads
     rows = min(groups * heads * w.seq_len, allowed.queries, max(allowed.rows, allowed.pairs // keys))
+    return _call_term(w, rows, block, keys, merged=merged, least=least)
+
+
+def strip_workspace(workload: Workload, *candidates: Strip) -> Term:
+    """What `attend` holds beside q, k, v and out on torch, where the largest call is the first of one of these strips."""
+    return max((_strip_term(workload, strip) for strip in candidates), key=lambda term: term.bytes_)
+
+
+def _strip_term(w: Workload, strip: Strip) -> Term:
+    """The heads that the first call takes together, through the parts of the strip in turn: the fullest moment of them."""
+    allowed = torch_limits(w.head_dim)
+    group, head = next(_heads(strip, (w.batch * w.num_kv_heads, w.num_heads // w.num_kv_heads), allowed))
+    key_heads = (group.stop - group.start) * strip.repeat
+    rows = key_heads * (head.stop - head.start) * strip.rows
+    terms = (
+        _rows_and_tiles(rows, row, _tile(w, strip.rows, tile_keys), key_heads * turned * 2 * w.head_dim * w.item_bytes)
+        for place, part in enumerate(_pieces(strip, allowed))
+        for row, tile_keys, turned in _moments(w, place, part)
+    )
+    return max(terms, key=lambda term: term.bytes_)
+
+
+def _moments(w: Workload, place: int, part: Part) -> tuple[tuple[int, int, int], ...]:
+    """Bytes a row, keys of the kernel's tile and keys turned round, while a part is computed and while it is merged."""
+    item, upper = w.item_bytes, part.shape == "upper"
+    before = 0 if place == 0 else item if place == 1 else 4  # of an element of what the parts before gave
+    computed = before + (2 if upper else 1) * item  # the output, and queries turned round
+    during = (w.head_dim * computed + (4 if place == 0 else 8), part.size, part.size if upper else 0)
+    merging = (w.head_dim * (8 if item == 4 else 8 + item) + 20, 0, 0)
+    return (during,) if place == 0 else (during, merging)
+
+
+def _call_term(w: Workload, rows: int, block: int, keys: int, *, merged: bool, least: int) -> Term:
+    """`rows` rows of a call, of which each block has `block` and sees `keys`, and a tile for each of the kernel's threads."""
     item = w.item_bytes
     element = item if not merged else 8 if item == 4 else 8 + item
-    row = w.head_dim * max(element, least) + (20 if merged else 4)
-    tile_rows = next(size for least, size in KERNEL_ROWS if block >= least)
-    score = 4 if item == 4 else 4 + item
-    tile = min(tile_rows, block) * (min(KERNEL_KEYS, keys) * score + 8 + 4 * w.head_dim)
-    return Term("workspace", f"{rows:,}·{row:,} + {threads()}·{tile:,}", rows * row + threads() * tile, "constant")
+    return _rows_and_tiles(rows, w.head_dim * max(element, least) + (20 if merged else 4), _tile(w, block, keys))
 
 
-def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick, change: ScoreChange = UNCHANGED) -> Any:
+def _tile(w: Workload, block: int, keys: int) -> int:
+    """Bytes that a thread of the kernel keeps for blocks of `block` rows that see `keys` keys; 0 outside the kernel."""
+    if keys == 0:
+        return 0
+    rows = next(size for least, size in KERNEL_ROWS if block >= least)
+    score = 4 if w.item_bytes == 4 else 4 + w.item_bytes
+    return min(rows, block) * (min(KERNEL_KEYS, keys) * score + 8 + 4 * w.head_dim)
+
+
+def _rows_and_tiles(rows: int, row: int, tile: int, turned: int = 0) -> Term:
+    """`turned`: bytes of keys and values in another order."""
+    formula = f"{rows:,}·{row:,}" + (f" + {threads()}·{tile:,}" if tile else "") + (f" + {turned:,}" if turned else "")
+    return Term("workspace", formula, rows * row + threads() * tile + turned, "constant")
+
+
+def attend(
+    q: Any,
+    k: Any,
+    v: Any,
+    strips: Iterable[Strip],
+    xp: Any,
+    tick: Tick,
+    into: Any = None,
+    change: ScoreChange = UNCHANGED,
+) -> Any:
     """Q `(B, H, N, D)`, k v `(B, G, M, D)` → out `(B, H, N, D)` in q's dtype, over the pairs of `strips`; rows without any are 0.
 
+    Rows may lie apart, as of a view with steps. `into`: where out is written, a view like q; a new array unless said.
     `change` is done to the scores of each block.
 
     Raises: Interrupted, from `tick`, which is called before each block.
@@ -99,7 +154,7 @@ def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick,
     keys, values = k.reshape(groups, 1, m, head_dim), v.reshape(groups, 1, m, head_dim)
     allowed = limits(head_dim, xp, change) if change else limits(head_dim, xp)
     by_group: Any = attend_changed.slopes_by_group(slopes(q.shape[1]), groups, k.shape[1], xp) if change else None
-    out = xp.empty_like(queries)
+    out = xp.empty_like(queries) if into is None else into.reshape(queries.shape)
     for strip in strips:
         first = strip.first + n - m
         end = first + strip.rows * strip.repeat
@@ -108,12 +163,11 @@ def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick,
             continue
         for group, head in _heads(strip, queries.shape[:2], allowed):
             tick()
-            into = out[group, head, first:end]
-            here = queries[group, head, first:end]
+            there, here = out[group, head, first:end], queries[group, head, first:end]
             if strip.repeat > 1:  # the groups, or the heads of one group, then the blocks
-                into, here = (x.reshape(-1, strip.repeat, strip.rows, head_dim) for x in (into, here))
+                there, here = (x.reshape(-1, strip.repeat, strip.rows, head_dim) for x in (there, here))
             changed = ChangedRows(change, by_group[group, head], strip) if change else None
-            into[...] = _rows(here, keys[group], values[group], strip, allowed, xp, changed)
+            there[...] = _rows(here, keys[group], values[group], strip, allowed, xp, changed)
     return out.reshape(q.shape)
 
 

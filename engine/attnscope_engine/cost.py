@@ -56,6 +56,18 @@ def tensor_term(workload: Workload) -> Term:
     return Term("q k v out", f"2·B·(H+G)·n·D·{w.item_bytes}", bytes_, "n")
 
 
+def lse_term(workload: Workload) -> Term:
+    """One log-sum-exp a query, which a softmax that stores no map keeps."""
+    return Term("LSE", "B·H·n·4", workload.batch * workload.num_heads * workload.seq_len * 4, "n")
+
+
+def softmax_step(workload: Workload, pairs_of_head: int) -> Step:
+    """Softmax attention in one pass over the pairs that a head sees: q, k, v read and out written once."""
+    w = workload
+    pairs = w.batch * w.num_heads * pairs_of_head
+    return Step("attention", 4 * pairs * w.head_dim, pairs, tensor_term(w).bytes_)
+
+
 def predict_time_s(cost: Cost, ceilings: Ceilings, dtype: Dtype) -> float:
     """Roofline bound: per step the slowest of matrix rate, exponentials and bytes, plus the launches; seconds."""
     total = 0.0

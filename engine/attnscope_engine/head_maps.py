@@ -92,13 +92,13 @@ def softmax_map(heads: Heads, layer: int, head: int, causal: bool, cache: MapCac
 def variant_map(
     variant: Variant, params: Params, heads: Heads, layer: int, head: int, workload: Workload, cache: MapCache, tick: Tick
 ) -> HeadMap:
-    """The map of a head under a variant. All exact softmax variants share one, unless they change scores."""
-    if variant.family == "softmax" and not variant.change(params):
+    """The map of a head under a variant. All variants of plain softmax over every key share one, unless they change scores."""
+    if variant.plain_softmax and variant.family == "softmax" and not variant.change(params):
         return softmax_map(heads, layer, head, workload.causal, cache, tick)
 
     def make() -> HeadMap:
         q, k = heads.head(layer, head)
-        return finished(*variant_weights(variant, params, q, k, workload, head, tick), signed=variant.signed)
+        return finished(*variant_weights(variant, params, q, k, workload, head, tick), signed=variant.is_signed(params))
 
     return cache.get((heads.key, layer, head, workload.causal, variant.choice(params).variant, repr(params)), make)
 
@@ -122,12 +122,12 @@ def mass_cut(full: HeadMap, restricted: HeadMap, rows: slice) -> Floats:
 def variant_weights(
     variant: Variant, params: Params, q: Floats, k: Floats, workload: Workload, head: int, tick: Tick
 ) -> tuple[Floats, Mask]:
-    """`(N, M)` weights and which of them are seen. Softmax families in float32, others as the variant itself computes them."""
+    """`(N, M)` weights of query head `head`, and which are seen: plain softmax in float32, others by the variant itself."""
 
     def visible(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Mask:
         return variant.visible(workload, params, rows, columns)
 
-    if variant.family != "linear":
+    if variant.plain_softmax:
         slope = float(slopes(workload.num_heads)[head])
         return softmax_weights(q, k, visible, workload.causal, tick, variant.change(params), slope)
     n, m = len(q), len(k)
@@ -135,10 +135,10 @@ def variant_weights(
     for rows, columns in blocks(n, m, workload.causal):
         tick()
         indices = np.arange(rows.start, rows.stop)
-        seen[rows, columns] = visible(indices, np.arange(columns.stop))
         # Only the queries' own rows and the keys up to the last of them matter to a causal map: keys and queries are cut alike.
+        queries = q[: rows.stop] if workload.causal else q
         with np.errstate(all="ignore"):
-            exact = variant.weights(q[: rows.stop] if workload.causal else q, k[columns], workload, params, indices, head)
+            exact, seen[rows, columns] = variant.rows_of_map(queries, k[columns], workload, params, indices, head)
             weights[rows, columns] = np.where(seen[rows, columns], exact, 0)
     return weights, seen
 

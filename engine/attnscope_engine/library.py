@@ -59,6 +59,7 @@ def attention_map(
     rows: Sequence[int] | NDArray[np.integer[Any]] | None = None,
     head: int = 0,
     num_heads: int = 1,
+    num_kv_heads: int | None = None,
     **params: ParamValue,
 ) -> NDArray[np.float64]:
     """The map A of one head, for which out = A v, exactly.
@@ -71,13 +72,14 @@ def attention_map(
         rows: the queries asked for; None for all. A few rows of a long sequence cost a few rows.
         head: which query head this is, for variants whose heads differ by more than their q and k.
         num_heads: of how many.
+        num_kv_heads: key heads that these share; None: each has its own.
         params: the variant's parameters.
 
     Returns:
         `(len(rows), M)` float64, pairs that the variant does not see 0. Of `Variant.signed` variants weights may be negative.
 
     Raises:
-        ValueError: as `attention`, or a row that does not exist.
+        ValueError: as `attention`, a row or a head that does not exist, or the variant has no map.
     """
     queries, keys = _as_floats(q), _as_floats(k)
     for name, array in (("q", queries), ("k", keys)):
@@ -85,13 +87,15 @@ def attention_map(
             raise ValueError(f"{name} must be (tokens, D) of one head, was {array.shape}")
     if not 0 <= head < num_heads:
         raise ValueError(f"head must be 0 to {num_heads - 1}, was {head}")
-    workload = _workload((1, num_heads, *queries.shape), (1, 1, *keys.shape), (1, 1, *keys.shape), causal=causal)
+    shared = (1, num_heads if num_kv_heads is None else num_kv_heads, *keys.shape)
+    workload = _workload((1, num_heads, *queries.shape), shared, shared, causal=causal)
     chosen = np.arange(len(queries)) if rows is None else np.asarray(rows, dtype=np.int64)
     if chosen.size and (chosen.min() < 0 or chosen.max() >= len(queries)):
         raise ValueError(f"rows must be 0 to {len(queries) - 1}, were {chosen.min()} to {chosen.max()}")
     found, values = catalogue.resolved(Choice(variant, params), workload)
-    weights: NDArray[np.float64] = found.weights(queries, keys, workload, values, chosen, head)
-    return weights
+    if found.why_no_map:
+        raise ValueError(found.why_no_map)
+    return found.rows_of_map(queries, keys, workload, values, chosen, head)[0]
 
 
 def measure(

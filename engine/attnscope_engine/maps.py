@@ -36,7 +36,7 @@ from attnscope_engine.protocol import (
     RowRead,
     Workload,
 )
-from attnscope_engine.refusals import JobRefused, invalid, too_long
+from attnscope_engine.refusals import JobRefused, invalid, too_long, unsupported
 from attnscope_engine.sources import Heads, Sources
 from attnscope_engine.variant import Params, Tick, Variant
 
@@ -95,11 +95,19 @@ class Panel:
 
     @classmethod
     def of(cls, choice: Choice, workload: Workload) -> Panel:
-        """Raises: JobRefused."""
+        """Raises: JobRefused, also of a variant that has no map."""
         try:
-            return cls(choice, *catalogue.resolved(choice, workload))
+            panel = cls(choice, *catalogue.resolved(choice, workload))
         except ValueError as error:
             raise invalid(str(error)) from error
+        if panel.variant.why_no_map:
+            raise unsupported(panel.variant.why_no_map)
+        return panel
+
+    @property
+    def signed(self) -> bool:
+        """Whether its weights can be negative."""
+        return self.variant.is_signed(self.params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +171,25 @@ def read_row(job: ReadRow, sources: Sources, tick: Tick) -> RowRead:
     workload = shape_of(heads, job.workload)
     q, k = heads.head(job.layer, job.head)
     panels = [Panel.of(choice, workload) for choice in job.panels]
-    return RowRead(job, tuple(_row(panel, q, k, workload, job, tick) for panel in panels))
+    where = job.head, job.row, job.column
+    return RowRead(job, tuple(_row(panel, q, k, workload, where, tick) for panel in panels))
 
 
-def _row(panel: Panel, q: NDArray[np.float32], k: NDArray[np.float32], workload: Workload, job: ReadRow, tick: Tick) -> Row:
+def _row(
+    panel: Panel,
+    q: NDArray[np.float32],
+    k: NDArray[np.float32],
+    workload: Workload,
+    where: tuple[int, int, int],
+    tick: Tick,
+) -> Row:
+    """`where`: query head, query, key."""
     tick()
-    row, column, half = job.row, job.column, PATCH // 2
+    head, row, column = where
+    half = PATCH // 2
     rows = np.arange(max(0, row - half), min(len(q), row + half + 1))
-    columns = np.arange(len(k))
     with np.errstate(all="ignore"):
-        weights = panel.variant.weights(q, k, workload, panel.params, rows, job.head)
-    seen = panel.variant.visible(workload, panel.params, rows, columns)
+        weights, seen = panel.variant.rows_of_map(q, k, workload, panel.params, rows, head)
     shown = np.where(seen, weights, np.nan)
     own = row - int(rows[0])
     patch = np.full((PATCH, PATCH), np.nan)
@@ -233,25 +249,19 @@ def draw_heads(job: DrawHeads, sources: Sources, fits: Fits, tick: Tick, report:
         for head in range(heads.num_heads):
             tick()
             report((layer * heads.num_heads + head) / (heads.layers * heads.num_heads))
-            thumbs[layer, head] = _thumb(panel, *heads.head(layer, head), workload, head, starts, tick)
+            q, k = heads.head(layer, head)
+            weights, visible = variant_weights(panel.variant, panel.params, q, k, workload, head, tick)
+            thumbs[layer, head] = thumb(weights, visible, starts, signed=panel.signed)
     return HeadsDrawn(job, pictures.array(thumbs))
 
 
-def _thumb(
-    panel: Panel,
-    q: NDArray[np.float32],
-    k: NDArray[np.float32],
-    workload: Workload,
-    head: int,
-    starts: list[int],
-    tick: Tick,
-) -> pictures.Codes:
-    weights, visible = variant_weights(panel.variant, panel.params, q, k, workload, head, tick)
-    least = pictures.by_starts(np.minimum, weights, starts) if panel.variant.signed else None
+def thumb(weights: NDArray[np.float32], visible: NDArray[np.bool_], starts: list[int], *, signed: bool) -> pictures.Codes:
+    """One head's map, each cell the weight in it that is farthest from 0, on a linear scale of its own."""
+    least = pictures.by_starts(np.minimum, weights, starts) if signed else None
     values = pictures.farthest(pictures.by_starts(np.maximum, weights, starts), least)
     seen = pictures.by_starts(np.logical_or, visible, starts)
     high = float(np.abs(values).max(initial=0, where=np.isfinite(values)))
-    return pictures.quantised(values, seen, -high if panel.variant.signed else 0.0, high, "linear")
+    return pictures.quantised(values, seen, -high if signed else 0.0, high, "linear")
 
 
 # ---------------------------------------------------------------- what a job must satisfy

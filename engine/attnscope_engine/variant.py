@@ -8,17 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
-from msgspec import Meta
+import numpy as np
 
 from attnscope_engine.cost import Cost
+from attnscope_engine.parameters import ParamField, Params, RealField, fields_of, flag, one_of, param, real, what_is_wrong
 from attnscope_engine.protocol import Choice, DeviceKind, Dtype, ParamValues, Workload
 from attnscope_engine.scores import UNCHANGED, ScoreChange
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+__all__ = [
+    "CudaDevice",
+    "Family",
+    "Interrupted",
+    "ParamField",
+    "Params",
+    "Tick",
+    "Unsupported",
+    "Variant",
+    "flag",
+    "no_visible",
+    "no_weights",
+    "one_of",
+    "param",
+    "real",
+]
 
 Family = Literal["softmax", "restricted", "linear"]
 """Exact softmax, softmax over fewer keys, linear and recurrent. Decides group and dash."""
@@ -31,37 +50,6 @@ class Interrupted(Exception):
     """Raised by a tick: drop this repeat, newer work waits or the request was cancelled."""
 
 
-class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Parameters of a variant. A variant without any uses this class itself."""
-
-
-def param(
-    low: int,
-    high: int,
-    *,
-    unit: str,
-    help: str,  # noqa: A002 the word that people look for
-    label: str = "",
-    scale: Literal["linear", "log2"] = "linear",
-) -> Meta:
-    """Declares one integer parameter: bounds, unit, help and slider in one place, checked on the wire as well."""
-    return Meta(ge=low, le=high, description=help, extra={"unit": unit, "label": label, "scale": scale})
-
-
-@dataclass(frozen=True, slots=True)
-class ParamField:
-    """One declared parameter, as a panel needs it."""
-
-    name: str
-    label: str
-    low: int
-    high: int
-    default: int
-    unit: str
-    help: str
-    scale: Literal["linear", "log2"]
-
-
 class CudaDevice(Protocol):
     """What `launch` may ask of a GPU: see `devices/cuda.py`."""
 
@@ -71,6 +59,7 @@ class CudaDevice(Protocol):
 
     def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any: ...
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any: ...
+    def constant(self, values: NDArray[Any]) -> Any: ...
     def multiply(self, left: Any, right: Any, out: Any, dtype: Dtype, scale: float, transposed: bool) -> None: ...
 
 
@@ -102,51 +91,106 @@ class Variant:
     launch: Callable[[Any, Any, Any, Any, Any, Workload, Any], None]
     """`(device, q, k, v, out, workload, params)` on a CUDA device; raises `Unsupported`."""
     weights: Callable[[NDArray[Any], NDArray[Any], Workload, Any, NDArray[Any], int], NDArray[Any]]
-    """`(q, k, workload, params, rows, head)`, q `(N, D)`, k `(M, D)` of ONE query head → its map A `(len(rows), M)`, float64.
+    """`(q, k, workload, params, rows, head)` of ONE head, q `(N, D)`, k `(M, D)` → the exact map A `(len(rows), M)`, float64.
 
-    Pairs that the variant does not see are 0. `head` matters where heads differ by more than their q and k.
+    Pairs that the variant does not see are 0. `head`, of `workload.num_heads`, matters where heads differ by more than q and k.
     """
     visible: Callable[[Workload, Any, NDArray[Any], NDArray[Any]], NDArray[Any]]
     """`(workload, params, rows, columns)` → bool `(len(rows), len(columns))`: which pairs the variant sees."""
-    signed: bool = False
-    """True when weights can be negative."""
+    like: str = ""
+    """Name of the parent whose colour and marker this takes, hollow; empty: its own, or grey."""
+    signed: bool | Callable[[Any], bool] = False
+    """True when weights can be negative; a function of the parameters where they decide."""
+    normalised: bool | Callable[[Any], bool] = True
+    """True when the weights of each row sum to 1 (a row that sees nothing: to 0)."""
+    plain_softmax: bool = False
+    """True when A is the softmax of Q Kᵀ·D^-½, changed as `change` says, over what `visible` says and nothing else.
+
+    Maps are then drawn in float32.
+    """
     change: Callable[[Any], ScoreChange] = lambda params: UNCHANGED  # noqa: ARG005
     """`(params)` → what it does to scores before their softmax."""
+    picks: bool = False
+    """True when q and k decide which pairs are seen (top-k): a weight of exactly 0 is then a pair that is not seen."""
+    outside: str = ""
+    """Where a key lies that is not seen though it is not after the query, such as "outside the window"."""
+    block_size: Callable[[Any], int] | None = None
+    """Tokens of the blocks that do not see each other, whose borders the map shows; None: there are none."""
+    why_no_map: str = ""
+    """Why there is no map A (the output is not linear in V), as one sentence; `weights` and `visible` are then never called.
+
+    Such a variant gives `no_weights` and `no_visible` for them.
+    """
+    state_bytes: Callable[[Workload, Any], int] | None = None
+    """`(workload, params)` → what one layer keeps after `seq_len` tokens for the tokens to come, bytes.
+
+    None: K and V of every token. A variant of the linear family always says it.
+    """
 
     def parse(self, values: ParamValues) -> Params:
         """Checked parameters.
 
         Raises:
-            ValueError: a name, type or range is wrong; the text names field, value and range.
+            ValueError: a name, type or value is wrong; the text names field, value and what is allowed.
         """
         try:
-            return msgspec.convert(values, self.params)
+            params = msgspec.convert(values, self.params)
         except msgspec.ValidationError as error:
-            raise ValueError(f"{self.title}: {error}") from error
+            raise ValueError(f"{self.title}: {what_is_wrong(self.fields(), values) or error}") from error
+        if _has_reals(self.params) and (wrong := what_is_wrong(self.fields(), values)):
+            raise ValueError(f"{self.title}: {wrong}")
+        return params
 
     def fields(self) -> tuple[ParamField, ...]:
         """The declaration, for panels, help texts and `attnscope variants`."""
-        found = []
-        for field in msgspec.structs.fields(self.params):
-            meta = getattr(field.type, "__metadata__", (Meta(),))[0]
-            extra = meta.extra or {}
-            found.append(
-                ParamField(
-                    name=field.name,
-                    label=extra.get("label") or field.name.replace("_", " "),
-                    low=int(meta.ge or 0),
-                    high=int(meta.le or 0),
-                    default=int(field.default),
-                    unit=extra.get("unit", ""),
-                    help=meta.description or "",
-                    scale=extra.get("scale", "linear"),
-                )
-            )
-        return tuple(found)
+        return _fields(self.params)
 
     def choice(self, params: Params) -> Choice:
         """The wire form."""
         return Choice(self.name, msgspec.to_builtins(params))
+
+    def is_signed(self, params: Params) -> bool:
+        """Whether weights can be negative with these parameters."""
+        return self.signed if isinstance(self.signed, bool) else self.signed(params)
+
+    def is_normalised(self, params: Params) -> bool:
+        """Whether the weights of a row sum to 1 with these parameters."""
+        return self.normalised if isinstance(self.normalised, bool) else self.normalised(params)
+
+    def rows_of_map(
+        self, q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Weights `(len(rows), M)` float64 and which pairs are seen, bool, of query head `head`; q `(N, D)`, k `(M, D)`."""
+        weights = self.weights(q, k, workload, params, rows, head)
+        seen = self.visible(workload, params, rows + len(k) - len(q), np.arange(len(k)))
+        return weights, (seen & (weights != 0) if self.picks else seen)
+
+    def kept_bytes(self, workload: Workload, params: Params) -> int:
+        """What one layer keeps after `seq_len` tokens for the tokens to come."""
+        if self.state_bytes is not None:
+            return self.state_bytes(workload, params)
+        return 2 * workload.batch * workload.num_kv_heads * workload.seq_len * workload.head_dim * workload.item_bytes
+
+
+def no_weights(*_: object) -> NDArray[Any]:
+    """In the place of `weights` where there is no map."""
+    raise LookupError("this variant has no map")
+
+
+def no_visible(workload: Workload, params: Params, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG001
+    """In the place of `visible` where there is no map."""
+    raise LookupError("this variant has no map")
+
+
+@cache
+def _fields(params: type[Params]) -> tuple[ParamField, ...]:
+    return fields_of(params)
+
+
+@cache
+def _has_reals(params: type[Params]) -> bool:
+    """Whether to look again: to msgspec a NaN is within any bounds, and a real lies on no grid."""
+    return any(isinstance(field, RealField) for field in _fields(params))
 
 
 class Unsupported(Exception):

@@ -109,6 +109,12 @@ def test_that_pooling_keeps_the_largest_value_and_masks_only_what_is_all_masked(
             assert found[i, j] == (values.max() if values.size else MASKED)
 
 
+def test_that_of_scores_the_farthest_from_zero_is_kept() -> None:
+    codes = np.array([[130, 20], [MASKED, 200], [MASKED, MASKED], [MASKED, 124]], np.uint8)
+    small, height, width = pooled(picture(codes, signed=True), 2)
+    assert (list(small), height, width) == ([20, 124], 2, 1)
+
+
 def test_that_a_mean_is_that_of_the_weights_and_not_of_their_codes() -> None:
     codes = np.array([[0, MAX_CODE], [0, 0]], np.uint8)  # weights 0, 1, 0, 0 on a scale from 1e-5 to 1
     small, _, _ = pooled(picture(codes), 2, mean=True)

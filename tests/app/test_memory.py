@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from attnscope.memory import budget_of, cache_term, fits, kept_keys, model_terms, parse_bytes, peaks, term_groups
+from attnscope.memory import budget_of, fits, kept_term, model_terms, parse_bytes, peaks, term_groups
 from attnscope.state import Live, choice_of, measurement_key, one_call
 from attnscope_engine import catalogue
 from attnscope_engine.protocol import Workload
@@ -71,17 +71,15 @@ def test_that_the_largest_n_fits_and_the_next_does_not(name: str) -> None:
 def test_that_the_cache_is_two_tensors_a_layer_for_every_key_still_seen() -> None:
     workload = Workload(batch=2, seq_len=8192, num_heads=8, num_kv_heads=4, head_dim=64, layers=10, dtype="bf16")
     flash = catalogue.find("softmax_tiled")
-    assert cache_term(flash, flash.parse({}), workload).bytes_ == 2 * 10 * 2 * 4 * 8192 * 64 * 2
+    cache = kept_term(flash, flash.parse({}), workload)
+    assert (cache.name, cache.growth, cache.bytes_) == ("KV cache", "n", 2 * 10 * 2 * 4 * 8192 * 64 * 2)
     window = catalogue.find("sliding_window")
-    params = window.parse({"window_size": 1000, "sinks": 24})
-    assert cache_term(window, params, workload).bytes_ == 2 * 10 * 2 * 4 * 1024 * 64 * 2
-    chunked = catalogue.find("chunked")
-    assert kept_keys(chunked, chunked.parse({"chunk_size": 512})) == 512
-    assert kept_keys(flash, flash.parse({})) is None
+    cache = kept_term(window, window.parse({"window_size": 1000, "sinks": 24}), workload)
+    assert (cache.name, cache.growth, cache.bytes_) == ("KV cache", "constant", 2 * 10 * 2 * 4 * 1024 * 64 * 2)
 
 
 def test_that_what_is_kept_is_what_a_later_query_can_see() -> None:
-    """The limit found by the parameters' names agrees with the variant's own mask."""
+    """What a variant says that it keeps agrees with its own mask."""
     import numpy as np
 
     for name, values in (("sliding_window", {"window_size": 100, "sinks": 7}), ("chunked", {"chunk_size": 128})):
@@ -89,16 +87,16 @@ def test_that_what_is_kept_is_what_a_later_query_can_see() -> None:
         params = variant.parse(values)
         workload = Workload(seq_len=1024)
         seen = variant.visible(workload, params, np.arange(512, 1024), np.arange(1024)).sum(axis=1)
-        assert seen.max() == kept_keys(variant, params)
+        assert variant.kept_bytes(workload, params) == 2 * workload.num_kv_heads * seen.max() * 64 * 2
 
 
 def test_that_a_linear_variant_keeps_a_state_for_each_layer_and_no_cache() -> None:
     choice = choice_of(ready_store().state.settings, "linear")
-    one = model_terms(choice, Workload(layers=1, seq_len=1024), "cpu")
-    many = model_terms(choice, Workload(layers=30, seq_len=1024), "cpu")
-    assert "KV cache" not in [term.name for term in many]
-    constant = [sum(term.bytes_ for term in terms if term.growth == "constant") for terms in (one, many)]
-    assert constant[1] == 30 * constant[0] > 0
+    kept = [model_terms(choice, Workload(layers=layers, seq_len=1024), "cpu")[-1] for layers in (1, 30)]
+    assert [term.name for term in kept] == ["state, all layers"] * 2
+    assert kept[0].bytes_ == 3 * 64 * 65 * 4
+    assert kept[1].bytes_ == 30 * kept[0].bytes_
+    assert "KV cache" not in [term.name for term in model_terms(choice, Workload(), "cpu")]
 
 
 def test_that_naive_is_bound_by_its_scores_and_grows_as_the_square() -> None:

@@ -11,29 +11,17 @@ from pathlib import Path
 import msgspec
 import pytest
 from attnscope_engine import catalogue
-from attnscope_engine.bench_exact import __main__ as program
+from attnscope_engine.bench import printing as common
+from attnscope_engine.bench import program
+from attnscope_engine.bench.contenders import MOST_SETS, input_sets
+from attnscope_engine.bench.peers import CanNotRun, why_not
+from attnscope_engine.bench.results import OURS, Absent, Limits, Timing, encoded, least_and_median, ratios, write
 from attnscope_engine.bench_exact import printing
+from attnscope_engine.bench_exact.__main__ import BENCHMARK
 from attnscope_engine.bench_exact.cells import GROUPS, Cell, cells, grid, pairs_of_head
-from attnscope_engine.bench_exact.peers import PEERS, CanNotRun, peers_of, why_not
-from attnscope_engine.bench_exact.race import LEAST_ROUNDS, MOST_ROUNDS, WARM_ROUNDS, race
-from attnscope_engine.bench_exact.results import (
-    OURS,
-    Absent,
-    Limits,
-    Report,
-    Row,
-    Steps,
-    Timing,
-    decoded,
-    encoded,
-    gemm_share,
-    growing_share,
-    least_and_median,
-    ratios,
-    write,
-)
-from attnscope_engine.bench_exact.session import commit, naive_cells
-from attnscope_engine.bench_exact.tensors import MOST_SETS, input_sets
+from attnscope_engine.bench_exact.peers import PEERS, peers_of
+from attnscope_engine.bench_exact.results import Report, Row, Steps, decoded, gemm_share, growing_share
+from attnscope_engine.bench_exact.session import naive_cells
 from attnscope_engine.devices.cuda_timing import CACHE_MULTIPLE
 from attnscope_engine.devices.pick import why_no_gpu
 from attnscope_engine.protocol import Choice
@@ -129,49 +117,9 @@ def test_that_every_cell_has_a_name_of_its_own_within_its_group() -> None:
 @pytest.mark.parametrize("cache_bytes", [1, 50 << 20, 1 << 30])
 def test_that_a_replay_touches_five_times_the_cache(cache_bytes: int) -> None:
     small = msgspec.structs.replace(SQUARE, batch=1, queries=1024, keys=1024)
-    count = input_sets(small, cache_bytes)
+    count = input_sets(small.tensor_bytes, cache_bytes)
     assert count == MOST_SETS or count * small.tensor_bytes >= CACHE_MULTIPLE * cache_bytes
     assert count == 1 or (count - 1) * small.tensor_bytes < CACHE_MULTIPLE * cache_bytes
-
-
-# ---------------------------------------------------------------- turns
-
-
-class FakeRunner:
-    def __init__(self, name: str, times: list[float], log: list[str]) -> None:
-        self.name, self.calls, self.extra_bytes = name, 30, 7
-        self._times, self._log, self._count = times, log, 0
-
-    def replay(self) -> tuple[float, int]:
-        self._log.append(self.name)
-        self._count += 1
-        return self._times[self._count % len(self._times)], 1000 if self._count % 2 else 0
-
-
-def test_that_contenders_take_turns_and_another_begins_each_round() -> None:
-    log: list[str] = []
-    race([FakeRunner("a", [1.0], log), FakeRunner("b", [2.0], log)], 0.0, now=lambda: 0.0)
-    warm, timed = log[: 2 * WARM_ROUNDS], log[2 * WARM_ROUNDS :]
-    assert warm == ["a", "b"] * WARM_ROUNDS
-    assert timed == ["a", "b", "b", "a", "a", "b"] == (["a", "b", "b", "a"] * LEAST_ROUNDS)[: 2 * LEAST_ROUNDS]
-
-
-def test_that_a_race_goes_on_until_every_median_is_certain_or_the_budget_ends() -> None:
-    steady, noisy = [1.0], [1.0, 2.0, 3.0]
-    assert race([FakeRunner("a", steady, []), FakeRunner("b", steady, [])], 1e9)[0].replays == 7
-    found = race([FakeRunner("a", steady, []), FakeRunner("b", noisy, [])], 1e9)
-    assert found[0].replays == found[1].replays > 7
-    assert [timing.time_s for timing in found] == [1.0, 2.0]
-    never = race([FakeRunner("c", [2.0**power for power in range(200)], [])], 1e9)
-    assert never[0].replays == MOST_ROUNDS
-    assert race([FakeRunner("b", noisy, [])], 0.0)[0].replays == LEAST_ROUNDS
-    assert race([], 1.0) == []
-
-
-def test_that_a_timing_knows_the_clocks_that_were_told_and_the_memory() -> None:
-    found = race([FakeRunner("a", [1.0, 1.1], [])], 0.0)[0]
-    assert (found.clock_mhz, found.extra_bytes, found.calls) == (1000, 7, 30)
-    assert found.p20_s <= found.time_s <= found.p80_s
 
 
 # ---------------------------------------------------------------- peers
@@ -251,7 +199,7 @@ def whole_report() -> Report:
     )
     steps = Steps(SQUARE, timing("whole", 0.006), (timing("scores", 0.002), timing("softmax", 0.003)))
     limits = Limits((7e14, 7.2e14), (2.9e12,), (0.004, 0.01))
-    return Report({"device": "A card", "torch": "2"}, limits, rows, (steps,), 12.0, True)
+    return Report({"device": "A card", "torch": "2"}, limits, rows, 12.0, True, (steps,))
 
 
 def test_that_the_ratio_is_to_the_fastest_peer() -> None:
@@ -316,10 +264,10 @@ def test_that_absent_contenders_say_why_in_short() -> None:
     assert "ours did not run" in decode
     assert "ours: – too long\n" in decode
     assert "2.15 TB/s" in decode
-    assert len(printing.short("x" * 200)) == printing.LONGEST_REASON
+    assert len(common.short("x" * 200)) == common.LONGEST_REASON
     small = msgspec.structs.replace(report.rows[4], ours=timing(OURS, 1e-4, extra_bytes=512))
     assert "ours: 0.5 KiB extra" in "\n".join(printing.row_lines(small))
-    assert printing.short("  ") == "no reason given"
+    assert common.short("  ") == "no reason given"
 
 
 def test_that_a_wrong_output_is_shouted() -> None:
@@ -333,7 +281,7 @@ def test_that_the_summary_has_least_and_median() -> None:
     assert "grid: ratio to the best peer at least 0.950, median 1.100 (2 cells)" in lines
     assert any("0.909 of the rate on normal numbers" in line for line in lines)
     assert any("of this machine's 8192³ product" in line for line in lines)
-    assert printing.limits_line(whole_report().limits) == (
+    assert common.limits_line(whole_report().limits) == (
         "This machine: 8192³ bf16 product 700, 720 TFLOP/s (the same twice: 0.4, 1.0 % apart), copy 2.90 TB/s"
     )
     assert printing.steps_line(whole_report().naive[0]).endswith("scores 2.000, softmax 3.000; all three 6.000 ms, 183 TFLOP/s")
@@ -359,30 +307,25 @@ def test_that_a_torch_without_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     torch.__version__ = "2.0+cpu"  # type: ignore[attr-defined]
     torch.cuda = types.SimpleNamespace(is_available=lambda: False)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch", torch)
-    assert program.torch_with_gpu()[1].endswith("torch 2.0+cpu sees none: install its CUDA build.")
+    assert program.torch_with_gpu("exact")[1].endswith("torch 2.0+cpu sees none: install its CUDA build.")
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "torch, which is not installed" in program.torch_with_gpu()[1]
+    assert "torch, which is not installed" in program.torch_with_gpu("exact")[1]
 
 
 def test_that_a_folder_that_is_not_there_is_told_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(program, "torch_with_gpu", lambda: (object(), ""))
-    assert program.main(["--json", str(tmp_path / "nowhere" / "run.json")]) == 1
+    monkeypatch.setattr(program, "torch_with_gpu", lambda name: (object(), ""))
+    assert program.run(BENCHMARK, ["--json", str(tmp_path / "nowhere" / "run.json")]) == 1
     assert f"no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
 
 
 def test_that_a_kind_of_cell_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        program.arguments_of(["--groups", "grid,nothing"])
+        program.arguments_of(BENCHMARK, ["--groups", "grid,nothing"])
     assert caught.value.code == 2
     assert "no such kind of cells: nothing" in capsys.readouterr().err
-    assert program.arguments_of(["--groups", "grid,head dim"]).groups == ("grid", "head dim")
-
-
-def test_that_the_commit_is_that_of_the_checkout_or_nothing() -> None:
-    found = commit()
-    assert found == "" or (len(found) >= 12 and set(found) <= set("0123456789abcdef"))
+    assert program.arguments_of(BENCHMARK, ["--groups", "grid,head dim"]).groups == ("grid", "head dim")
 
 
 REFERENCE_RUNS = Path(__file__).parents[2] / "assets" / "attnscope_assets" / "reference_runs"

@@ -2,101 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from attnscope_engine import catalogue, cuda, numerics
+from attnscope_engine import catalogue, numerics
+from attnscope_engine.cuda import linear
 from attnscope_engine.devices.cuda import Scratch, from_bits, to_bits
-from attnscope_engine.devices.cuda_launch import packed
 from attnscope_engine.devices.cuda_products import Matrices, check
-from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
 from attnscope_engine.protocol import Choice, Dtype, Workload
 from attnscope_engine.variant import Unsupported
 from attnscope_engine.variants import softmax_naive
+from writing_device import FakeArray, WritingDevice, launched, with_kernels
 
 DTYPES: tuple[Dtype, ...] = ("fp32", "bf16", "fp16")
 MOST_THREADS, MOST_BLOCKS_YZ, MOST_BLOCKS_X = 1024, 65535, 2**31 - 1
 
 
-@dataclass(frozen=True)
-class FakeArray:
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=object)) * np.dtype(self.dtype).itemsize
-
-    def reshape(self, *shape: int) -> FakeArray:
-        known = int(np.prod([size for size in shape if size >= 0], dtype=object))
-        whole = int(np.prod(self.shape, dtype=object))
-        assert whole % known == 0
-        return FakeArray(tuple(whole // known if size < 0 else size for size in shape), self.dtype)
-
-    def __getitem__(self, places: tuple[Any, ...]) -> FakeArray:
-        kept = []
-        for size, place in itertools.zip_longest(self.shape, places, fillvalue=slice(None)):
-            if isinstance(place, slice):
-                assert (place.stop or 0) <= size
-                kept.append(len(range(size)[place]))
-            else:
-                assert 0 <= place < size
-        return FakeArray(tuple(kept), self.dtype)
-
-
-@dataclass
-class WritingDevice:
-    """Keeps every workspace and every launch; has no memory and runs nothing."""
-
-    capability: tuple[int, int] = (8, 0)
-    multiprocessors: int = 132
-    shared_bytes: int = 227 * 1024
-    portable: bool = False
-    workspaces: list[FakeArray] = field(default_factory=list)
-    products: list[tuple[int, int, int, int]] = field(default_factory=list)
-    launches: list[tuple[str, tuple[int, int, int], int, int]] = field(default_factory=list)
-
-    def empty(self, shape: tuple[int, ...], dtype: str) -> FakeArray:
-        self.workspaces.append(FakeArray(shape, dtype))
-        return self.workspaces[-1]
-
-    def multiply(self, left: Any, right: Any, out: Any, dtype: Dtype, scale: float, transposed: bool) -> None:
-        inner, columns = right.shape[:0:-1] if transposed else right.shape[1:]
-        assert left.shape == (*out.shape[:2], inner)
-        assert (len(right.shape), right.shape[0], columns) == (3, out.shape[0], out.shape[2])
-        self.products.append((*out.shape, inner))
-
-    def tensor_map(self, array: FakeArray, box_rows: int, dtype: Dtype) -> Any:
-        assert cuda.STORED[dtype] == array.dtype
-        assert 0 < box_rows <= 256
-        assert array.shape[-1] % cuda.ALIGNMENT == 0
-        return np.zeros(1, TENSOR_MAP)
-
-    def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any:
-        def start(grid: tuple[int, int, int], threads: int, arguments: tuple[Any, ...], shared_bytes: int = 0) -> None:
-            packed(arguments, FakeArray)
-            self.launches.append((entry, grid, threads, shared_bytes))
-
-        return start
-
-
-def launched(name: str, workload: Workload, capability: tuple[int, int] = (8, 0)) -> tuple[WritingDevice, int]:
-    """The device after one launch, and the bytes of q, k, v and out."""
-    w, device, variant = workload, WritingDevice(capability), catalogue.find(name)
-    queries, keys = (w.batch, w.num_heads, w.seq_len, w.head_dim), (w.batch, w.num_kv_heads, w.seq_len, w.head_dim)
-    q, k, v, out = (FakeArray(shape, cuda.STORED[w.dtype]) for shape in (queries, keys, keys, queries))
-    variant.launch(device, q, k, v, out, w, variant.resolve(w, variant.parse({})))
-    return device, sum(array.nbytes for array in (q, k, v, out))
-
-
 @pytest.mark.parametrize("n", [64, 113, 1000, 4096, 46341, 1 << 20])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
-@pytest.mark.parametrize("name", catalogue.variants())
+@pytest.mark.parametrize("name", with_kernels())
 def test_that_a_launch_allocates_what_the_cost_predicts(name: str, capability: tuple[int, int], dtype: Dtype, n: int) -> None:
     for heads, kv_heads, head_dim, causal in ((9, 3, 64, True), (4, 1, 128, False), (2, 2, 80, True)):
         workload = Workload(
@@ -108,12 +35,13 @@ def test_that_a_launch_allocates_what_the_cost_predicts(name: str, capability: t
 
 
 @pytest.mark.parametrize(("capability", "most_shared"), [((8, 0), 64 * 1024), ((9, 0), 227 * 1024)])
-@pytest.mark.parametrize("name", catalogue.variants())
+@pytest.mark.parametrize("name", with_kernels())
 def test_that_no_launch_is_beyond_what_cuda_allows(name: str, capability: tuple[int, int], most_shared: int) -> None:
     largest = Workload(batch=1024, seq_len=1 << 20, num_heads=256, num_kv_heads=256, head_dim=128, dtype="fp32")
     for changes in ({}, {"dtype": "bf16"}, {"seq_len": 1, "dtype": "bf16"}, {"batch": 1, "dtype": "fp16"}):
         workload = msgspec.structs.replace(largest, **changes)
-        for _, (x, y, z), threads, shared_bytes in launched(name, workload, capability)[0].launches:
+        device, _ = launched(name, workload, device=WritingDevice(capability, shared_bytes=most_shared))
+        for _, (x, y, z), threads, shared_bytes in device.launches:
             assert 1 <= x <= MOST_BLOCKS_X
             assert max(y, z) <= MOST_BLOCKS_YZ
             assert threads <= MOST_THREADS
@@ -235,3 +163,38 @@ def test_that_a_call_again_gets_the_same_workspaces() -> None:
     assert scratch.take((2, 3), "float32", made.empty) is first[0]
     assert scratch.take((5,), "float32", made.empty) is not first[1]
     assert len(made.workspaces) == 3
+
+
+@pytest.mark.parametrize(
+    ("heads", "n", "causal", "entries"),
+    [
+        (96, 8192, True, ["linear_outputs"]),
+        (16, 8192, True, ["linear_states", "linear_scan", "linear_outputs"]),
+        (96, 8192, False, ["linear_states", "linear_scan", "linear_outputs"]),
+        (1, 64, True, ["linear_outputs"]),
+    ],
+)
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+def test_that_linear_is_one_launch_or_three(
+    capability: tuple[int, int], heads: int, n: int, causal: bool, entries: list[str]
+) -> None:
+    """Where heads fill the card no state is kept; segments of few heads are as many as one wave of blocks holds."""
+    workload = Workload(1, n, heads, heads, 128, 1, "bf16", causal)
+    device, _ = launched("linear", workload, capability)
+    assert [entry for entry, *_ in device.launches] == entries
+    outputs = device.launches[-1][1]
+    if causal:
+        assert outputs[0] * heads <= 132
+    assert bool(device.workspaces) is (len(entries) == 3)
+
+
+def test_that_segments_of_keys_before_the_queries_are_absorbed_first() -> None:
+    device = WritingDevice((9, 0))
+    q, k = FakeArray((1, 4, 64, 64), "uint16"), FakeArray((1, 4, 10_000, 64), "uint16")
+    workload = Workload(1, 64, 4, 4, 64, 1, "bf16", True)
+    linear.attend(device, "linear", "Linear", (q, k, k, q), workload, decay=np.zeros(4, np.float32))
+    found = linear.cut(4, 64, 10_000, True)
+    assert found.before * found.chunks * 64 >= 10_000 - 64
+    assert device.launches[0][1] == (found.states - 1, 4, 1)
+    assert device.launches[-1][1] == (1, 4, 1)
+    assert device.workspaces[0].nbytes == 4 * found.states * linear.state_floats(64) * 4

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from attnscope_engine.devices import cubins, nvrtc
 from attnscope_engine.devices.cuda_launch import packed
 from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
 from attnscope_engine.protocol import Dtype
+from sass import disassembler, instructions
 
 LENGTHS = (1, 64, 128, 192, 1000, 1024, 2048, 4096, 8192, 46341, 131072)
 MOST_SPILLED = 32
@@ -34,6 +33,7 @@ CASES: list[tuple[str, Plan, Dtype, bool]] = [
     *(("softmax_tiled", plan, "bf16", causal) for causal in (True, False) for plan in plans(causal)),
     *(("softmax_tiled", plan, "fp16", True) for plan in plans(True) if plan.width in (64, 128)),
     *((stem, plan, "bf16", True) for stem in ("sliding_window", "chunked") for plan in plans(True, 256) if plan.width != 32),
+    *(("sliding_window", plan, "fp16", False) for plan in plans(False, 256) if plan.width in (64, 128)),
 ]
 
 
@@ -74,31 +74,6 @@ def test_that_products_stay_in_the_background_and_registers_suffice(stem: str, p
     assert all(int(spilled) <= MOST_SPILLED for spilled in re.findall(r"(\d+) bytes spill", log)), log
 
 
-def disassembler() -> str | None:
-    """nvdisasm of an installed toolkit, or of its wheel."""
-    wheels = Path(np.__file__).parents[1] / "nvidia"
-    return shutil.which("nvdisasm") or next(map(str, wheels.glob("cu*/bin/nvdisasm")), None)
-
-
-def instructions(cubin: bytes, folder: Path) -> tuple[list[str], dict[str, int]]:
-    """SASS in order, and where its labels stand."""
-    path = folder / "kernel.cubin"
-    path.write_bytes(cubin)
-    found = disassembler()
-    assert found
-    text = subprocess.run([found, "-c", path], capture_output=True, text=True, check=True).stdout
-    lines: list[str] = []
-    labels: dict[str, int] = {}
-    for line in text.splitlines():
-        label = re.match(r"(\.L_x_\d+):", line)
-        instruction = re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(.*?);", line)
-        if label:
-            labels[label[1]] = len(lines)
-        elif instruction:
-            lines.append(instruction[1])
-    return lines, labels
-
-
 @pytest.mark.skipif(disassembler() is None, reason="nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
 @pytest.mark.parametrize(
     ("plan", "causal"),
@@ -115,6 +90,8 @@ def test_that_the_loop_over_tiles_touches_registers_and_shared_memory_only(tmp_p
     step = min((loop for loop in loops if sum("HGMMA" in line for line in loop) >= products), key=len)
     assert sum("HGMMA" in line for line in step) == products
     assert not [line for line in step if re.search(r"\b(LDL|STL|LDG|STG|LD|ST)\b", line)]
+    first = next(place for place, line in enumerate(step) if "HGMMA" in line)
+    assert not [line for line in step[:first] if "VOTE" in line], "counters are not seen to be the same in all lanes"
 
 
 @pytest.mark.parametrize("reach", [1, 1024, 1 << 20])
@@ -137,7 +114,18 @@ def test_that_long_calls_at_head_dim_128_are_cut_for_three_warpgroups_and_window
     assert cut(1024, 1024, False) == (2, 176)
     assert cut(1024, 1024, True) == cut(2048, 2048, True) == (2, 128)
     assert cut(8192, 1024, True) == cut(1 << 17, 1, False) == (3, 64)
-    assert cut(8192, 4096, True) == (3, 80)
+    assert cut(8192, 4096, True) == (3, 64)
+    assert cut(8192, 5000, True) == (3, 80)
+    assert cut(1024, 1024, True) == (2, 128), "a window that sees everything is none"
+
+
+def test_that_windows_have_stages_for_warpgroups_two_tiles_apart_at_head_dim_64_only_short_ones() -> None:
+    """Three tiles in work, one whose values are still to be multiplied, one on its way."""
+    for head_dim, reach in ((128, 1024), (64, 512), (40, 256)):
+        plan = hopper.plan(head_dim, 8192, 8192, reach, True)
+        assert (plan.block_k, plan.stages) == (64, 5), (head_dim, reach)
+    assert hopper.plan(64, 8192, 8192, 1024, True).block_k == 128
+    assert hopper.plan(32, 8192, 8192, 256, True).block_k == 128
 
 
 def test_that_shared_memory_is_what_the_kernel_lays_out() -> None:
@@ -191,8 +179,9 @@ def test_that_a_product_names_each_of_its_registers(width: int) -> None:
     struct = wgmma.text().split(f"struct Wgmma<{width}> {{")[1].split("};\n")[0]
     for inputs in re.findall(r"wgmma\.mma_async[^{]*\{([^}]*)\}", struct):
         assert inputs.split(", ") == [f"%{i}" for i in range(width // 2)]
-    assert struct.count(f"m64n{width}k16") == 2
-    assert len(re.findall(r'"\+f"', struct)) == width
+    products = 4 if width == wgmma.TURNED_WIDTH else 2
+    assert struct.count(f"m64n{width}k16") == products
+    assert len(re.findall(r'"\+f"', struct)) == products * width // 2
 
 
 def test_that_a_tensor_map_is_an_argument_and_other_host_arrays_are_not() -> None:

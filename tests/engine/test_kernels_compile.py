@@ -8,12 +8,15 @@ import re
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from attnscope_engine import catalogue, cuda
+from attnscope_engine import cuda
+from attnscope_engine.cuda import linear
 from attnscope_engine.devices import cubins, nvrtc
-from attnscope_engine.protocol import ITEM_BYTES, Dtype
+from attnscope_engine.protocol import ITEM_BYTES, Dtype, Workload
+from attnscope_engine.variant import Unsupported
+from writing_device import WritingDevice, launched, with_kernels
 
 ARCHS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120")
-STEMS = (*catalogue.variants(), cubins.DEVICE)
+STEMS = (*with_kernels(), cubins.DEVICE)
 DTYPES: tuple[Dtype, ...] = ("fp32", "bf16", "fp16")
 MOST_SPILLED = 32
 """Bytes a thread: what ptxas gives up by itself to fit one more block on the card, not an array in slow memory."""
@@ -24,8 +27,23 @@ MOST_SPILLED_WIDEST = 96
 MOST_SPILLED_CHANGED = 64
 """The same where scores are changed on the way: 32 rows of 128 elements leave a thread no register for what changes them."""
 
-TILED = ("chunked", "sliding_window", "softmax_tiled")
+MOST_SPILLED_LINEAR = 64
+"""The same of a block with one warp more than a power of two, which gets the registers of a larger one."""
+
+MOST_SPILLED_OF_A_TABLE = 48
+"""The same where both bounds of a row are read from a table."""
+
+TILED = ("block_sparse", "chunked", "dilated", "document", "global_tokens", "prefix", "sliding_window", "softmax_tiled")
 """Built on `softmax_tiles.cuh`."""
+
+OPTIONS: tuple[tuple[linear.Feature, int, bool, bool], ...] = (
+    ("elu", linear.NO_DECAY, True, True),
+    ("exp", linear.PER_HEAD, False, True),
+    ("identity", linear.PER_TOKEN, False, True),
+    ("relu", linear.PER_TOKEN, True, True),
+    ("relu2", linear.NO_DECAY, True, False),
+)
+"""Feature, decay, normalised, causal."""
 
 SHARED_KIB = {"sm_75": 64, "sm_80": 163, "sm_86": 99, "sm_89": 99, "sm_90": 227, "sm_90a": 227, "sm_100": 227, "sm_120": 99}
 """What a block may have."""
@@ -64,9 +82,25 @@ def compiled(case: Case) -> tuple[bytes, str]:
     elif stem in TILED:
         defines = cuda.softmax_tiling(stem, head_dim, dtype, SHARED_KIB[arch] * 1024, decode_rows).defines(True) | changes
     else:
-        tiles = cuda.tiling(stem, head_dim, dtype)
-        defines = {**tiles.defines(True), "SEGMENT": 256}
+        return compiled_as_launched(case)
     return nvrtc.compile_cubin(cubins.source_of(stem), f"{stem}.cu", arch, cubins.flags(defines))
+
+
+def compiled_as_launched(case: Case) -> tuple[bytes, str]:
+    """Every kernel that a launch of the variant asks for, with the constants that it gives: one of the cubins, all the words."""
+    name, arch, dtype, head_dim, _ = case
+    number = int(arch.removeprefix("sm_").rstrip("a"))
+    device = WritingDevice(divmod(number, 10), shared_bytes=SHARED_KIB[arch] * 1024, portable=not arch.endswith("a"))
+    workload = Workload(seq_len=1024, num_heads=4, num_kv_heads=2, head_dim=head_dim, layers=1, dtype=dtype)
+    try:
+        launched(name, workload, device=device)
+    except Unsupported as says:
+        pytest.skip(str(says))
+    found = [
+        nvrtc.compile_cubin(cubins.source_of(stem), f"{stem}.cu", arch, cubins.flags(defines)) for stem, defines in device.kernels
+    ]
+    assert found, f"{name} launches nothing"
+    return found[0][0], "".join(log for _, log in found)
 
 
 @functools.cache
@@ -94,13 +128,41 @@ def test_that_each_kernel_compiles_without_warning_or_spill(case: Case) -> None:
     cubin, log = future(case).result()
     assert cubin.startswith(b"\x7fELF")
     assert "warning" not in log, log
-    most = MOST_SPILLED_CHANGED if case[0] == CHANGED else MOST_SPILLED
+    most = {"dilated": MOST_SPILLED_OF_A_TABLE, CHANGED: MOST_SPILLED_CHANGED}.get(case[0], MOST_SPILLED)
     most = MOST_SPILLED_WIDEST if case[0].startswith("softmax_tiled") and case[1] == "sm_75" and case[3] == 256 else most
     assert all(int(spilled) <= most for spilled in re.findall(r"(\d+) bytes spill", log)), log
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(("arch", "dtype", "width"), [("sm_75", "fp16", 64), ("sm_80", "bf16", 128), ("sm_120", "fp32", 128)])
+def test_that_linear_kernels_compile_with_every_option(
+    arch: str, dtype: Dtype, width: int, options: tuple[linear.Feature, int, bool, bool]
+) -> None:
+    defines = linear.portable_plan(linear.Options(dtype, width, *options), SHARED_KIB[arch] * 1024).defines()
+    cubin, log = nvrtc.compile_cubin(cubins.source_of("linear"), "linear.cu", arch, cubins.flags(defines))
+    assert cubin.startswith(b"\x7fELF")
+    assert "warning" not in log, log
+    assert all(int(spilled) <= MOST_SPILLED_LINEAR for spilled in re.findall(r"(\d+) bytes spill", log)), log
+
+
+@pytest.mark.parametrize("kib", sorted(set(SHARED_KIB.values())))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [64, 128])
+def test_that_chunks_of_linear_fit_the_shared_memory_of_the_card(width: int, dtype: Dtype, kib: int) -> None:
+    for options in OPTIONS:
+        plan = linear.portable_plan(linear.Options(dtype, width, *options), kib * 1024)
+        assert max(plan.shared_bytes, plan.state_shared_bytes) <= kib * 1024
+        assert linear.CHUNK % plan.tokens == 0
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_that_the_kernel_that_reorders_compiles(arch: str) -> None:
+    _, log = nvrtc.compile_cubin(cubins.source_of("dilated"), "dilated.cu", arch, cubins.flags({"REORDER": 1}))
+    assert "warning" not in log, log
+
+
 def test_that_no_variant_is_without_a_kernel() -> None:
-    assert {"chunked", "linear", "sliding_window", "softmax_naive", "softmax_tiled"} <= set(STEMS)
+    assert {"chunked", "linear", "prefix", "sliding_window", "softmax_naive", "softmax_tiled"} <= set(STEMS)
 
 
 @pytest.mark.parametrize("stem", STEMS)

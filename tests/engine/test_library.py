@@ -38,13 +38,16 @@ def test_that_a_name_the_package_lacks_is_an_attribute_error():
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("variant", NAMES)
 def test_that_attention_is_the_map_times_v(variant, causal):
+    if variants()[variant].why_no_map:
+        pytest.skip(variants()[variant].why_no_map)
     q, k, v = inputs()
     out = attention(q, k, v, variant=variant, causal=causal)
     assert out.shape == q.shape
     assert out.dtype == np.float32
     for b, h in np.ndindex(2, 4):
-        weights = attention_map(q[b, h], k[b, h // 2], variant=variant, causal=causal)
-        np.testing.assert_allclose(out[b, h], weights @ v[b, h // 2], atol=2e-5)
+        which = {"head": h, "num_heads": 4, "num_kv_heads": 2}
+        weights = attention_map(q[b, h], k[b, h // 2], variant=variant, causal=causal, **which)
+        np.testing.assert_allclose(out[b, h], weights @ v[b, h // 2], atol=2e-5 * max(1, np.abs(out).max()))
 
 
 @pytest.mark.parametrize("variant", NAMES)
@@ -53,7 +56,7 @@ def test_that_a_torch_tensor_gives_a_tensor_of_the_same_values(variant):
     q, k, v = inputs()
     out = attention(*(torch.from_numpy(x) for x in (q, k, v)), variant=variant)
     assert isinstance(out, torch.Tensor)
-    np.testing.assert_allclose(out.numpy(), attention(q, k, v, variant=variant), atol=2e-5)
+    np.testing.assert_allclose(out.numpy(), attention(q, k, v, variant=variant), atol=2e-5 * max(1, np.abs(out.numpy()).max()))
 
 
 def test_that_one_sequence_needs_no_batch_axis():
@@ -79,13 +82,14 @@ def test_that_rows_of_a_map_are_rows_of_the_whole():
     [
         (lambda q, k, v: attention(q, k, v, variant="flash"), ["flash", "softmax_tiled"]),
         (lambda q, k, v: attention(q, k, v, variant="sliding_window", window=3), ["window"]),
-        (lambda q, k, v: attention(q, k, v, variant="chunked", chunk_size=0), ["chunk_size", ">= 1"]),
+        (lambda q, k, v: attention(q, k, v, variant="chunked", chunk_size=0), ["chunk_size must be 1 to 1,048,576 (was 0)"]),
         (lambda q, k, v: attention(q, k[:, :, :, :8], v[:, :, :, :8]), ["head dim 16", "8"]),
         (lambda q, k, v: attention(q, k, v[:, :, :10]), ["v must have the shape of k"]),
         (lambda q, k, v: attention(q[:, :3], k, v), ["num_kv_heads must divide num_heads (3), was 2"]),
         (lambda q, k, v: attention(q[0, 0], k, v), ["q must have 3 or 4 axes"]),
         (lambda q, k, v: attention_map(q, k), ["q must be (tokens, D)"]),
         (lambda q, k, v: attention_map(q[0, 0], k[0, 0], rows=[50]), ["rows must be 0 to 49"]),
+        (lambda q, k, v: attention_map(q[0, 0], k[0, 0], head=4, num_heads=4), ["head must be 0 to 3, was 4"]),
     ],
 )
 def test_that_a_wrong_call_is_told_which_value_and_what_is_possible(call, words):

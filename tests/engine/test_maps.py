@@ -1,11 +1,12 @@
 """Of pictures, rows and thumbnails: the same weights as the variant's own float64 map, and nothing odd is hidden."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 from attnscope_engine import catalogue, maps, pictures
-from attnscope_engine.head_maps import MapCache, finished, variant_weights
+from attnscope_engine.head_maps import MapCache, finished, variant_map, variant_weights
 from attnscope_engine.inputs import synthetic_head
 from attnscope_engine.maps import Fits
 from attnscope_engine.protocol import (
@@ -31,6 +32,11 @@ TILED, CHUNKED, LINEAR = Choice("softmax_tiled"), Choice("chunked", {"chunk_size
 WINDOW = Choice("sliding_window", {"window_size": 5, "sinks": 2})
 NEEDLE = SyntheticSource("needle", 5)
 ALL = [TILED, Choice("softmax_naive"), CHUNKED, LINEAR, WINDOW]
+OTHERS = [
+    Choice(name)
+    for name, variant in catalogue.variants().items()
+    if not variant.why_no_map and name not in {choice.variant for choice in ALL}
+]
 
 
 def never() -> None:
@@ -73,12 +79,12 @@ def truth(choice: Choice, workload: Workload, layer=0, head=0, source=NEEDLE) ->
     q, k = synthetic_head(source, workload, layer, head)
     variant, params = catalogue.resolved(choice, workload)
     rows = np.arange(workload.seq_len)
-    return variant.weights(q, k, workload, params, rows, head), variant.visible(workload, params, rows, rows)
+    return variant.rows_of_map(q, k, workload, params, rows, head)
 
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("n", [1, 17, 255, 256, 257, 600])
-@pytest.mark.parametrize("choice", ALL, ids=lambda choice: choice.variant)
+@pytest.mark.parametrize("choice", [*ALL, *OTHERS], ids=lambda choice: choice.variant)
 def test_that_the_fast_map_is_the_variants_own(choice, n, causal):
     workload = shape(n, causal)
     exact, seen = truth(choice, workload)
@@ -424,3 +430,42 @@ def test_that_a_files_own_shape_counts_and_not_the_workloads(tmp_path):
     assert drawn.seq_len == 30
     with pytest.raises(JobRefused, match="head must be 0 to 2"):
         draw([TILED], source=FileSource(str(tmp_path / "own.npz")), head=3)
+
+
+# ---------------------------------------------------------------- what a variant's record decides
+
+
+def test_that_a_softmax_that_is_not_plain_is_drawn_by_its_own_weights_and_shares_no_map():
+    halved = dataclasses.replace(
+        catalogue.find("softmax_tiled"),
+        plain_softmax=False,
+        weights=lambda *of: 0.5 * catalogue.find("softmax_tiled").weights(*of),
+    )
+    workload, cache = shape(70), MapCache()
+    heads = Sources().open(NEEDLE, workload, never)
+    whole = variant_map(catalogue.find("softmax_tiled"), halved.params(), heads, 0, 0, workload, cache, never)
+    half = variant_map(halved, halved.params(), heads, 0, 0, workload, MapCache(), never)
+    np.testing.assert_allclose(half.weights, 0.5 * whole.weights, rtol=2e-5, atol=1e-7)
+
+
+def test_that_what_a_variant_picked_by_q_and_k_is_seen_and_the_rest_is_masked():
+    def strongest(q, k, workload, params, rows, head):
+        scores = np.where(np.arange(len(k)) <= rows[:, None], q[rows].astype(np.float64) @ k.T.astype(np.float64), -np.inf)
+        return (scores == scores.max(axis=1, keepdims=True)).astype(np.float64)
+
+    picks = dataclasses.replace(catalogue.find("softmax_tiled"), plain_softmax=False, picks=True, weights=strongest)
+    workload = shape(300)
+    q, k = synthetic_head(NEEDLE, workload, 0, 0)
+    weights, seen = variant_weights(picks, picks.params(), q, k, workload, 0, never)
+    assert (seen.sum(axis=1) == 1).all()
+    assert (weights[seen] == 1).all()
+    whole = np.tril(q.astype(np.float64) @ k.T.astype(np.float64)) + np.triu(np.full((300, 300), -np.inf), 1)
+    np.testing.assert_array_equal(seen.argmax(axis=1), whole.argmax(axis=1))
+
+
+def test_that_a_sign_may_depend_on_the_parameters():
+    window = catalogue.find("sliding_window")
+    some = dataclasses.replace(window, signed=lambda params: params.sinks > 0, normalised=lambda params: params.sinks == 0)
+    one, other = some.parse({"sinks": 0}), some.parse({"sinks": 3})
+    assert [some.is_signed(params) for params in (one, other)] == [False, True]
+    assert [some.is_normalised(params) for params in (one, other)] == [True, False]

@@ -6,6 +6,7 @@ import numpy as np
 from attnscope_engine import catalogue
 from attnscope_engine.protocol import Workload
 from attnscope_engine.regions import Band, Edge, Limits, Strip, still, strips
+from attnscope_engine.variants import document, global_tokens, prefix
 from attnscope_engine.variants.chunked import chunk_strips
 from attnscope_engine.variants.sliding_window import bands
 from hypothesis import given, settings
@@ -63,6 +64,32 @@ def test_that_a_window_with_sinks_is_cut_into_each_pair_exactly_once(
 def test_that_chunks_are_cut_into_each_pair_exactly_once(n: int, m: int, size: int, causal: bool, limits: Limits) -> None:
     found = list(chunk_strips(m - n, m, size, causal, limits))
     assert (painted(found, m - n, m) == seen("chunked", {"chunk_size": size}, n, m, causal)).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(n=LENGTH, m=LENGTH, seed=st.integers(0, 99), causal=st.booleans(), limits=LIMITS)
+def test_that_documents_are_cut_into_each_pair_exactly_once(n: int, m: int, seed: int, causal: bool, limits: Limits) -> None:
+    found = list(document.document_strips(document.DocumentParams(16, seed), m - n, m, causal, limits))
+    assert (painted(found, m - n, m) == seen("document", {"mean_size": 16, "seed": seed}, n, m, causal)).all()
+
+
+@settings(max_examples=400, deadline=None)
+@given(n=LENGTH, m=LENGTH, window=st.integers(1, 35), tokens=st.integers(1, 12), causal=st.booleans(), limits=LIMITS)
+def test_that_global_tokens_are_cut_into_each_pair_exactly_once(
+    n: int, m: int, window: int, tokens: int, causal: bool, limits: Limits
+) -> None:
+    workload = Workload(seq_len=n, num_heads=1, num_kv_heads=1, causal=causal)
+    found = global_tokens.global_strips(workload, global_tokens.GlobalParams(window, tokens), m - n, m, limits)
+    values = {"window_size": window, "global_size": tokens}
+    assert (painted(list(found), m - n, m) == seen("global_tokens", values, n, m, causal)).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(n=LENGTH, m=LENGTH, size=st.integers(1, 35), causal=st.booleans(), limits=LIMITS)
+def test_that_a_prefix_is_cut_into_each_pair_exactly_once(n: int, m: int, size: int, causal: bool, limits: Limits) -> None:
+    workload, params = Workload(seq_len=n, num_heads=1, num_kv_heads=1, causal=causal), prefix.PrefixParams(size)
+    found = list(strips((prefix.band(workload, params, m),), m - n, m, limits))
+    assert (painted(found, m - n, m) == seen("prefix", {"prefix_size": size}, n, m, causal)).all()
 
 
 @settings(max_examples=100, deadline=None)

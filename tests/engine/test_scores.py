@@ -20,7 +20,7 @@ from attnscope_engine.variants.softmax_tiled import VARIANT
 
 torch = pytest.importorskip("torch")
 
-CHANGES = ({"softcap": 3}, {"alibi": 1}, {"softcap": 30, "alibi": 1})
+CHANGES = ({"softcap": 3}, {"alibi": True}, {"softcap": 30, "alibi": True})
 every_change = pytest.mark.parametrize("values", CHANGES, ids=lambda values: "-".join(map(str, values.items())))
 both_libraries = pytest.mark.parametrize("xp", [torch, np], ids=["torch", "numpy"])
 
@@ -42,7 +42,7 @@ def test_that_both_changes_are_their_formulas(xp: Any) -> None:
     for values in CHANGES:
         own = np.asarray(slopes(3), np.float32)[:, None, None]
         arrays = [xp.asarray(x.copy()) for x in (scores, distance, own)]
-        ScoreChange(values.get("softcap", 0), bool(values.get("alibi", 0))).apply(*arrays, xp)
+        ScoreChange(values.get("softcap", 0), bool(values.get("alibi"))).apply(*arrays, xp)
         np.testing.assert_allclose(np.asarray(arrays[0]), plain_scores.changed(scores, values), rtol=2e-6, atol=2e-5)
 
 
@@ -87,7 +87,7 @@ def test_that_cutting_into_blocks_moves_no_distance(
     scores = plain_scores.changed(q.astype(np.float64) @ np.repeat(k, 2, axis=1).swapaxes(-1, -2) * 8**-0.5, values)
     truth = numerics.softmax_rows(scores, seen) @ np.repeat(v, 2, axis=1)
     pieces = strips(sliding_window.bands(w, params, m), m - n, m, cut)
-    change = ScoreChange(values.get("softcap", 0), bool(values.get("alibi", 0)))
+    change = ScoreChange(values.get("softcap", 0), bool(values.get("alibi")))
     out = np.asarray(attend(*(xp.asarray(x) for x in (q, k, v)), pieces, xp, quiet, change))
     assert np.abs(out - truth).max() < 2e-5
 
@@ -121,15 +121,15 @@ def test_that_the_fast_map_is_the_exact_one_and_no_longer_plain_softmaxs(values:
 def test_that_a_map_of_one_head_from_python_has_that_heads_slope() -> None:
     q, k = np.zeros((20, 8)), np.zeros((20, 8))
     for head in range(6):
-        last = attention_map(q, k, alibi=1, head=head, num_heads=6)[-1]
+        last = attention_map(q, k, alibi=True, head=head, num_heads=6)[-1]
         assert last[-1] / last[-2] == pytest.approx(np.exp(plain_scores.slopes(6)[head]))
     with pytest.raises(ValueError, match="head must be 0 to 5, was 6"):
-        attention_map(q, k, alibi=1, head=6, num_heads=6)
+        attention_map(q, k, alibi=True, head=6, num_heads=6)
 
 
 def test_that_a_soft_cap_costs_an_exponential_more_a_pair() -> None:
     w = Workload(seq_len=1000, num_heads=4, num_kv_heads=2)
-    plain, capped, biased = (VARIANT.cost(w, VARIANT.parse(values), "cuda") for values in ({}, {"softcap": 50}, {"alibi": 1}))
+    plain, capped, biased = (VARIANT.cost(w, VARIANT.parse(values), "cuda") for values in ({}, {"softcap": 50}, {"alibi": True}))
     assert capped.steps[0].exps == 2 * plain.steps[0].exps == 2 * 4 * w.pairs
     assert biased == plain
     assert (capped.flops, capped.held) == (plain.flops, plain.held)

@@ -5,19 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attnscope_engine.bench.machine import Machine
+from attnscope_engine.bench.results import OURS, Limits
 from attnscope_engine.bench_exact.cells import Cell
-from attnscope_engine.bench_exact.results import OURS, Limits
-from attnscope_engine.bench_exact.session import Session
+from attnscope_engine.bench_exact.session import STEMS, Session
 
 pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="module")
-def session(device: Any) -> Session:
+def machine(device: Any) -> Machine:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("torch is built without CUDA")
-    return Session(torch, 0.05)
+    return Machine(torch, 0.05)
+
+
+@pytest.fixture(scope="module")
+def session(machine: Machine) -> Session:
+    return Session(machine)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -57,14 +63,14 @@ def test_that_each_step_of_naive_is_timed_by_itself(session: Session) -> None:
     assert 0.5 < sum(step.time_s for step in found.steps) / found.whole.time_s < 1.5
 
 
-def test_that_the_provenance_names_what_was_compared(session: Session) -> None:
-    found = session.provenance()
+def test_that_the_provenance_names_what_was_compared(machine: Machine) -> None:
+    found = machine.provenance(STEMS)
     print(found)
     assert all(found[name] for name in ("device", "driver", "cuda", "nvrtc", "cublas", "torch", "cudnn", "cupy", "date"))
 
 
-def test_that_the_machines_limits_are_limits(session: Session) -> None:
-    limits = session.limits(session.limits(Limits()))
+def test_that_the_machines_limits_are_limits(machine: Machine) -> None:
+    limits = machine.limits(machine.limits(Limits()))
     print(limits)
     assert len(limits.gemm_flops_per_s) == len(limits.copy_bytes_per_s) == 2
     assert 1e12 < max(limits.gemm_flops_per_s) < 1e16

@@ -58,8 +58,8 @@ def test_that_few_queries_are_right(device: Any, dtype: Dtype, head_dim: int, he
     for name, causal, values in (
         ("softmax_tiled", True, {}),
         ("softmax_tiled", False, {}),
-        ("softmax_tiled", True, {"softcap": 3, "alibi": 1}),
-        ("softmax_tiled", False, {"alibi": 1}),
+        ("softmax_tiled", True, {"softcap": 3, "alibi": True}),
+        ("softmax_tiled", False, {"alibi": True}),
         ("sliding_window", True, {"window_size": 700, "sinks": 4}),
     ):
         workload = Workload(

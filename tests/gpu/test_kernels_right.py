@@ -14,7 +14,18 @@ from attnscope_engine.variant import Unsupported
 
 pytestmark = pytest.mark.gpu
 
-NAMES = ("chunked", "linear", "sliding_window", "softmax_naive", "softmax_tiled")
+NAMES = (
+    "block_sparse",
+    "chunked",
+    "dilated",
+    "document",
+    "global_tokens",
+    "linear",
+    "prefix",
+    "sliding_window",
+    "softmax_naive",
+    "softmax_tiled",
+)
 DTYPES: tuple[Dtype, ...] = ("fp16", "bf16", "fp32")
 HEADS = ((2, 2), (4, 2), (3, 1))
 SMALL = ((1, 1), (17, 17), (63, 63), (64, 64), (65, 65), (113, 113), (257, 257), (113, 203), (203, 113), (1, 300), (65, 1))
@@ -27,6 +38,27 @@ PARAMS: dict[str, tuple[dict[str, int], ...]] = {
         {"window_size": 4096},
     ),
     "chunked": ({"chunk_size": 1}, {"chunk_size": 48}, {"chunk_size": 64}, {"chunk_size": 300}, {"chunk_size": 65536}),
+    "block_sparse": (
+        {"window_blocks": 1, "global_blocks": 0, "random_blocks": 0},
+        {"window_blocks": 1, "global_blocks": 1, "random_blocks": 2, "seed": 3},
+        {"window_blocks": 2, "global_blocks": 0, "random_blocks": 1},
+        {"window_blocks": 64},
+    ),
+    "dilated": (
+        {"window_size": 1, "dilation": 3},
+        {"window_size": 40, "dilation": 4},
+        {"window_size": 9, "dilation": 100},
+        {"window_size": 200, "dilation": 2},
+        {"window_size": 4096, "dilation": 7},
+    ),
+    "document": ({"mean_size": 16}, {"mean_size": 60, "seed": 1}, {"mean_size": 300, "seed": 2}, {"mean_size": 65536}),
+    "global_tokens": (
+        {"window_size": 1, "global_size": 1},
+        {"window_size": 30, "global_size": 70},
+        {"window_size": 200, "global_size": 16},
+        {"window_size": 4096},
+    ),
+    "prefix": ({"prefix_size": 1}, {"prefix_size": 50}, {"prefix_size": 192}, {"prefix_size": 700}),
 }
 
 
@@ -39,6 +71,11 @@ class PoisonedScratch:
     def take(self, shape: tuple[int, ...], dtype: str, make: Any) -> Any:
         array = make(shape, dtype)
         array.set(np.full(shape, np.nan, dtype) if dtype == "float32" else np.full(shape, 0x7FFF, dtype))
+        return array
+
+    def keep(self, values: np.ndarray, make: Any) -> Any:
+        array = make(values.shape, values.dtype.name)
+        array.set(values)
         return array
 
 
@@ -143,7 +180,7 @@ def test_that_maxima_that_grow_along_the_row_are_exact(
         assert got <= 2 * allowed + 1e-5
 
 
-CHANGES = ({"softcap": 3}, {"softcap": 30, "alibi": 1}, {"alibi": 1}, {"softcap": 30})
+CHANGES = ({"softcap": 3}, {"softcap": 30, "alibi": True}, {"alibi": True}, {"softcap": 30})
 
 
 @pytest.mark.parametrize("head_dim", [64, 96, 128, 192, 256])
@@ -181,7 +218,7 @@ def test_that_steep_distances_against_growing_maxima_are_exact(
     k *= np.linspace(*slope, 1152, dtype=np.float32)[:, None]
     q[..., 0], k[..., 0] = 8.0, np.linspace(0, rise, 1152)
     arrays = [numerics.rounded(x, dtype) for x in (q, k, v)]
-    for causal, values in itertools.product((True, False), ({"alibi": 1}, {"softcap": 100, "alibi": 1})):
+    for causal, values in itertools.product((True, False), ({"alibi": True}, {"softcap": 100, "alibi": True})):
         got, allowed = errors(device, "softmax_tiled", arrays, dtype, causal, values)
         assert got <= (3 if "softcap" in values else 2) * allowed + 1e-5, (causal, values, got, allowed)
 

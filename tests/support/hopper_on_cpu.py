@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from attnscope_engine.cuda import wgmma
 from attnscope_engine.devices import cubins
-from attnscope_engine.devices.cuda_launch import is_tensor_map, packed
+from attnscope_engine.devices.cuda_launch import is_by_value, is_tensor_map, packed
 from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
 from attnscope_engine.protocol import Dtype
+from portable_on_cpu import EmulatedDevice
 
 FOLDER = Path(__file__).parent / "emulator_hopper"
 REPLACED = {"ptx.cuh": "threads.h", "hopper.cuh": "hopper.h", wgmma.NAME: None}
@@ -32,22 +33,32 @@ GUARD = 64
 """Elements before and after each output that must stay as they are."""
 
 CALL = """
-extern "C" const char* run(int grid, int threads, unsigned shared, unsigned seed, const void** pointers, const int* ints,
-                           float scale) {{
-  gridDim = {{(unsigned)grid, 1, 1}};
+struct Any {{ const void* pointer; template <class T> operator T*() const {{ return (T*)pointer; }} }};
+extern "C" const char* run(const unsigned* grid, int threads, unsigned shared, unsigned seed, const void** values) {{
+  gridDim = {{grid[0], grid[1], grid[2]}};
   if (shared > SHARED_BYTES) return "too much shared memory";
-  const TensorMap* maps[3] = {{(const TensorMap*)pointers[0], (const TensorMap*)pointers[1], (const TensorMap*)pointers[2]}};
-  for (int block = 0; block < grid; ++block) {{
+  for (unsigned block = 0; block < grid[0] * grid[1] * grid[2]; ++block) {{
     begin_hopper(seed & 1, seed & 2);
-    const auto kernel = [&] {{
-      {entry}(*maps[0], *maps[1], *maps[2], (u16*)pointers[3], (float*)pointers[4], {ints}, scale{extra});
-    }};
-    if (!run_block(block, threads, seed + block, kernel, land_some_copies)) return fault_text.c_str();
+    const auto kernel = [&] {{ {entry}({arguments}); }};
+    const Index index = {{block % grid[0], block / grid[0] % grid[1], block / (grid[0] * grid[1])}};
+    if (!run_block(index, threads, seed + block, kernel, land_some_copies)) return fault_text.c_str();
   }}
-  return handed_out[0] || handed_out[1] ? "the counters are not zero after a launch" : "";
+  return {fault_at_end};
 }}
 """
-SHAPE_INTS = 6
+COUNTERS = 'handed_out[0] || handed_out[1] ? "the counters are not zero after a launch" : ""'
+"""Said at the end of a launch of a kernel that hands out work."""
+
+
+def parameter(value: Any) -> str:
+    """How C++ gets an argument from a pointer to it."""
+    if is_tensor_map(value):
+        return "*(const TensorMap*){}"
+    if is_by_value(value):
+        return "*(const Decays*){}"
+    if isinstance(value, np.ndarray):
+        return "Any{{{}}}"
+    return "*(const int*){}" if isinstance(value, np.int32) else "*(const float*){}"
 
 
 class KernelFault(Exception):
@@ -88,6 +99,9 @@ class HopperOnCpu:
         self.workspaces.append(guarded(shape, dtype))
         return self.workspaces[-1]
 
+    def constant(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return values.copy()
+
     def tensor_map(self, array: np.ndarray[Any, Any], box_rows: int, dtype: Dtype) -> np.ndarray[Any, Any]:
         batch, heads, rows, columns = array.shape
         assert array.flags.c_contiguous
@@ -100,38 +114,34 @@ class HopperOnCpu:
         return words.view(TENSOR_MAP)
 
     def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any:
+        if "HOPPER" not in defines:  # one that runs on every card
+            return EmulatedDevice(self.shared_bytes).kernel(stem, entry, defines)
+
         def start(grid: tuple[int, int, int], threads: int, arguments: Sequence[Any], shared_bytes: int = 0) -> None:
             arguments = packed(arguments, np.ndarray)
-            arrays = [value for value in arguments if isinstance(value, np.ndarray)]
-            ints = [int(value) for value in arguments if isinstance(value, np.int32)]
-            scales = [value for value in arguments if isinstance(value, np.float32)]
-            assert [is_tensor_map(value) for value in arrays] == [True, True, True, False, False]
-            assert len(scales) == 1
-            library = self._built(stem, entry, defines, len(ints) - SHAPE_INTS)
-            pointers = (ctypes.c_void_p * 5)(*(array.ctypes.data for array in arrays))
-            numbers = (ctypes.c_int * len(ints))(*ints)
-            said = library.run(
-                grid[0], threads, shared_bytes, self.seed, pointers, numbers, ctypes.c_float(float(scales[0]))
-            ).decode()
+            library = self._built(stem, entry, defines, tuple(map(parameter, arguments)))
+            kept = [value if isinstance(value, np.ndarray) else np.array([value]) for value in arguments]
+            values = (ctypes.c_void_p * len(kept))(*(value.ctypes.data for value in kept))
+            said = library.run((ctypes.c_uint * 3)(*grid), threads, shared_bytes, self.seed, values).decode()
             if said:
                 raise KernelFault(said)
 
         return start
 
-    def _built(self, stem: str, entry: str, defines: dict[str, int], extras: int) -> Any:
+    def _built(self, stem: str, entry: str, defines: dict[str, int], parameters: tuple[str, ...]) -> Any:
         def read(name: str) -> str:
             if name not in REPLACED:
                 return cubins.file_text(name)
             own = REPLACED[name]
             return (FOLDER / own).read_text() if own else '#include "hopper.cuh"\n'
 
-        ints = ", ".join(f"ints[{i}]" for i in range(SHAPE_INTS))
-        extra = "".join(f", ints[{SHAPE_INTS + i}]" for i in range(extras))
+        arguments = ", ".join(form.format(f"values[{place}]") for place, form in enumerate(parameters))
         text = cubins.source_of(stem, read)
         if self.planted:
             assert self.planted[0] in text
             text = text.replace(*self.planted)
-        text += CALL.format(entry=entry, ints=ints, extra=extra)
+        fault = COUNTERS if "handed_out" in text else '""'
+        text += CALL.format(entry=entry, arguments=arguments, fault_at_end=fault)
         flags = [*cubins.flags(defines), "-O1", "-std=c++17", "-w", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-ffp-contract=off"]
         key = hashlib.sha256("\0".join([text, *flags]).encode()).hexdigest()[:16]
         built = self.builds / f"{key}.so"

@@ -52,28 +52,34 @@ def weights_of(choice: p.Choice, workload: p.Workload, n: int, seed: int) -> tup
     q, k = rng.standard_normal((n, 16)) * 2, rng.standard_normal((n, 16))
     variant, params = catalogue.resolved(choice, workload)
     rows = np.arange(n)
-    return variant.weights(q, k, workload, params, rows, 0), variant.visible(workload, params, rows, rows)
+    return variant.rows_of_map(q, k, workload, params, rows, 0)
 
 
 def picture_of(
-    weights: NDArray[np.float64], seen: NDArray[np.bool_], job: p.DrawMap, cut: NDArray[np.float64] | None = None
+    weights: NDArray[np.float64],
+    seen: NDArray[np.bool_],
+    job: p.DrawMap,
+    cut: NDArray[np.float64] | None = None,
+    *,
+    signed: bool = False,
 ) -> p.Picture:
     """Quantised as the engine does: limits of all of the map, `factor` × `factor` weights pooled by their maximum."""
     (row0, row1), (column0, column1), factor = job.rows, job.columns, job.factor
     high = float(np.abs(weights).max()) or 1.0
-    low = -high if job.difference else 0.0 if job.scale == "linear" else high * 1e-5
+    low = -high if signed else 0.0 if job.scale == "linear" else high * 1e-5
     part, mask = weights[row0:row1, column0:column1], seen[row0:row1, column0:column1]
     if factor > 1:
         rows, columns = part.shape[0] // factor, part.shape[1] // factor
         part = part[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor).max(axis=(1, 3))
         mask = mask[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor).any(axis=(1, 3))
     place = (part - low) / (high - low)
-    if job.scale == "log" and not job.difference:
+    if job.scale == "log" and not signed:
         place = np.log(np.maximum(part, low) / low) / np.log(high / low)
     codes = np.where(mask, np.rint(np.clip(place, 0, 1) * p.MAX_CODE), p.MASKED).astype(np.uint8)
     array = p.Array("u1", codes.shape, codes.tobytes())
     mass = None if cut is None else f4(cut[row0:row1])
-    return p.Picture(array, low, high, job.scale, job.difference, mass_cut=mass, max_abs=float(np.abs(weights).max()))
+    scale = "linear" if signed else job.scale
+    return p.Picture(array, low, high, scale, signed, mass_cut=mass, max_abs=float(np.abs(weights).max()))
 
 
 def f4(values: NDArray[Any]) -> p.Array:
@@ -85,12 +91,13 @@ def draw(job: p.DrawMap, n: int, seed: int = 0) -> p.MapDrawn:
     maps = [weights_of(choice, job.workload, n, seed) for choice in job.panels]
     full, _ = weights_of(p.Choice("softmax_tiled", {}), job.workload, n, seed)
     if job.difference:
-        return p.MapDrawn(job, n, (picture_of(maps[0][0] - maps[1][0], maps[0][1] | maps[1][1], job),))
+        return p.MapDrawn(job, n, (picture_of(maps[0][0] - maps[1][0], maps[0][1] | maps[1][1], job, signed=True),))
     pictures = []
     for choice, (weights, seen) in zip(job.panels, maps, strict=True):
-        restricted = catalogue.find(choice.variant).family == "restricted"
+        variant, params = catalogue.resolved(choice, job.workload)
+        restricted = variant.family == "restricted"
         cut = np.where(seen, 0.0, full).sum(axis=1) if restricted else None
-        pictures.append(picture_of(weights, seen, job, cut))
+        pictures.append(picture_of(weights, seen, job, cut, signed=variant.is_signed(params)))
     return p.MapDrawn(job, n, tuple(pictures))
 
 
@@ -104,8 +111,9 @@ def read_row(job: p.ReadRow, n: int, seed: int = 0) -> p.RowRead:
         padded = np.pad(shown, 10, constant_values=np.nan)
         patch = padded[job.row : job.row + 21, job.column : job.column + 21]
         row = weights[job.row]
-        bits = float(-(row[row > 0] * np.log2(row[row > 0])).sum())
-        distance = float((row * np.abs(job.row - np.arange(n))).sum())
+        shares = np.abs(row) / (np.abs(row).sum() or 1.0)
+        bits = float(-(shares[shares > 0] * np.log2(shares[shares > 0])).sum())
+        distance = float((shares * np.abs(job.row - np.arange(n))).sum())
         cut = float(full[job.row][~seen[job.row]].sum())
         rows.append(p.Row(f4(shown[job.row]), f4(patch), bits, 2**bits, float(row[0]), distance, float(row.sum()), cut))
     return p.RowRead(job, tuple(rows))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from attnscope_engine.devices import cubins
 from attnscope_engine.devices.cuda import from_bits, to_bits
+from attnscope_engine.devices.cuda_launch import is_by_value
 from attnscope_engine.protocol import Dtype
 
 STAND_IN = Path(__file__).parent / "emulator_portable" / "ptx.cuh"
@@ -31,7 +32,8 @@ def text_of(name: str) -> str:
 def library(stem: str, entry: str, signature: tuple[str, ...], defines: tuple[str, ...]) -> ctypes.CDLL:
     """Compiled kernel with a function `start(blocks…, threads, seed, arguments…)`."""
     parameters = "".join(f", {kind} a{place}" for place, kind in enumerate(signature))
-    names = ", ".join(f"Any{{a{place}}}" if kind == "void*" else f"a{place}" for place, kind in enumerate(signature))
+    forms = {"void*": "Any{{a{}}}", "Decays*": "*a{}"}
+    names = ", ".join(forms.get(kind, "a{}").format(place) for place, kind in enumerate(signature))
     start = f"""
 struct Any {{ void* pointer; template <class T> operator T*() const {{ return (T*)pointer; }} }};
 extern "C" void start(u32 x, u32 y, u32 z, int threads, u32 seed{parameters}) {{
@@ -64,6 +66,13 @@ extern "C" void start(u32 x, u32 y, u32 z, int threads, u32 seed{parameters}) {{
         return ctypes.CDLL(str(target))
 
 
+def kind_of(argument: Any) -> str:
+    """How C++ is handed an argument; what a kernel gets by value, through a pointer."""
+    if is_by_value(argument):
+        return "Decays*"
+    return "void*" if isinstance(argument, np.ndarray) else C_TYPES[type(argument)][0]
+
+
 class EmulatedDevice:
     """What `Variant.launch` asks of a GPU, on arrays of numpy; counts its launches."""
 
@@ -81,6 +90,9 @@ class EmulatedDevice:
         self.workspaces.append(array)
         return array
 
+    def constant(self, values: np.ndarray) -> np.ndarray:
+        return values.copy()
+
     def multiply(
         self, left: np.ndarray, right: np.ndarray, out: np.ndarray, dtype: Dtype, scale: float, transposed: bool
     ) -> None:
@@ -91,7 +103,7 @@ class EmulatedDevice:
 
     def kernel(self, stem: str, entry: str, defines: dict[str, int]) -> Any:
         def run(grid: tuple[int, int, int], threads: int, arguments: Sequence[Any], shared_bytes: int = 0) -> None:
-            signature = tuple("void*" if isinstance(x, np.ndarray) else C_TYPES[type(x)][0] for x in arguments)
+            signature = tuple(kind_of(x) for x in arguments)
             code = library(stem, entry, signature, cubins.flags(defines))
             values = [
                 x.ctypes.data_as(ctypes.c_void_p) if isinstance(x, np.ndarray) else C_TYPES[type(x)][1](x) for x in arguments

@@ -8,7 +8,13 @@ import sys
 
 from attnscope.cli.shape import UsageError
 
-BENCHES = {"cpu": "attnscope_engine.bench_cpu", "exact": "attnscope_engine.bench_exact", "window": "attnscope.bench_window"}
+BENCHES = {
+    "cpu": "attnscope_engine.bench_cpu",
+    "exact": "attnscope_engine.bench_exact",
+    "family": "attnscope_engine.bench_family",
+    "window": "attnscope.bench_window",
+}
+WITH_OPTIONS = ("exact", "family")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,11 +23,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "name",
         choices=tuple(BENCHES),
         help="cpu: Flash on the processor against torch's scaled_dot_product_attention; exact: our attention on an NVIDIA GPU "
-        "against cuDNN, torch, FlexAttention and flash-attn; window: start and slider",
+        "against cuDNN, torch, FlexAttention and flash-attn; family: our linear, recurrent and masked attention there "
+        "against fla and FlexAttention; window: start and slider",
     )
-    parser.add_argument("--json", metavar="FILE", help="exact: write everything measured, with provenance")
-    parser.add_argument("--quick", action="store_true", help="exact: about a minute, a few cells of each kind")
-    parser.add_argument("--groups", metavar="NAMES", help="exact: only these kinds of cells, such as grid,window")
+    parser.add_argument("--json", metavar="FILE", help="exact, family: write everything measured, with provenance")
+    parser.add_argument("--quick", action="store_true", help="exact, family: a few cells of each kind, each for a shorter time")
+    parser.add_argument(
+        "--groups", metavar="NAMES", help="exact, family: only these kinds of cells, such as grid,window or D128,masks"
+    )
     parser.set_defaults(run=run)
 
 
@@ -31,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("json", "groups"):
         if getattr(arguments, name) is not None:
             words += [f"--{name}", getattr(arguments, name)]
-    if words and arguments.name != "exact":
-        raise UsageError(f"Option {words[0]} is of bench exact, not of bench {arguments.name}. See attnscope bench --help.")
+    if words and arguments.name not in WITH_OPTIONS:
+        known = " and ".join(f"bench {name}" for name in WITH_OPTIONS)
+        raise UsageError(f"Option {words[0]} is of {known}, not of bench {arguments.name}. See attnscope bench --help.")
     return subprocess.run([sys.executable, "-m", BENCHES[arguments.name], *words], check=False).returncode

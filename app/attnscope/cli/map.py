@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,6 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
     choices = shape.choices_of(arguments)
     if not arguments.param and arguments.variants == ",".join(VARIANTS):
         choices = DEFAULT
+    blank = [find(choice.variant).why_no_map for choice in choices if find(choice.variant).why_no_map]
+    choices = tuple(choice for choice in choices if not find(choice.variant).why_no_map)
+    for why in blank:
+        print(f"attnscope: {why}", file=sys.stderr)
+    if not choices:
+        return 1
     if len(choices) > 4:
         raise shape.UsageError(f"--variants: at most 4 maps stand side by side (were {len(choices)}).")
     format_ = format_of(arguments.out)

@@ -9,7 +9,8 @@ from typing import cast, get_args
 
 import msgspec
 from attnscope_engine.catalogue import find, variants
-from attnscope_engine.protocol import MAX_SEQ_LEN, Choice, Dtype, Workload
+from attnscope_engine.parameters import FlagField, RealField, WholeField
+from attnscope_engine.protocol import MAX_SEQ_LEN, Choice, Dtype, ParamValue, ParamValues, Workload
 
 from attnscope.quantities import parse_count
 
@@ -103,6 +104,33 @@ def dtype_of(arguments: argparse.Namespace, on: str, has: Sequence[Dtype]) -> Dt
     return cast("Dtype", wanted)
 
 
+def param_value(variant: str, name: str, text: str) -> ParamValue:
+    """The value that `text` means to the parameter: a count, a real number, on or off, a word. Raises: UsageError."""
+    option = f"--param {variant}.{name}"
+    field = next((field for field in find(variant).fields() if field.name == name), None)
+    value: ParamValue | None = text
+    match field:
+        case WholeField(low=low, high=high):
+            return number(text, option, low, high)
+        case RealField():
+            value = _real(text)
+        case FlagField():
+            value = _SWITCH.get(text.lower())
+    if field is not None and (value is None or not field.allows(value)):
+        raise UsageError(f"{option} must be {field.allowed} (was {text!r}).")
+    return text if value is None else value
+
+
+_SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _real(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def choices_of(arguments: argparse.Namespace) -> tuple[Choice, ...]:
     """The variants asked for with their parameters checked. Raises: UsageError."""
     names = (
@@ -112,15 +140,15 @@ def choices_of(arguments: argparse.Namespace) -> tuple[Choice, ...]:
     )
     if not names:
         raise UsageError("--variants is empty: name at least one, or all.")
-    params: dict[str, dict[str, int]] = {}
-    for setting in arguments.param:
-        match = re.fullmatch(r"(\w+)\.(\w+)=(.+)", setting)
-        if match is None:
-            raise UsageError(f"--param must look like sliding_window.window_size=512 (was {setting!r}).")
-        if match[1] not in names:
-            raise UsageError(f"--param {setting}: {match[1]} is not among --variants ({', '.join(names)}).")
-        params.setdefault(match[1], {})[match[2]] = number(match[3], f"--param {match[1]}.{match[2]}", 0, MAX_SEQ_LEN)
+    params: dict[str, ParamValues] = {}
     try:
+        for setting in arguments.param:
+            match = re.fullmatch(r"(\w+)\.(\w+)=(.+)", setting)
+            if match is None:
+                raise UsageError(f"--param must look like sliding_window.window_size=512 (was {setting!r}).")
+            if match[1] not in names:
+                raise UsageError(f"--param {setting}: {match[1]} is not among --variants ({', '.join(names)}).")
+            params.setdefault(match[1], {})[match[2]] = param_value(match[1], match[2], match[3])
         found = []
         for name in dict.fromkeys(names):
             variant = find(name)

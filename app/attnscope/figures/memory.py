@@ -50,7 +50,7 @@ def draw_total(axes: Axes, place: int, bar: Bar, tokens: Tokens) -> None:
     axes.plot([1, total], [place, place], color=variant.colour(tokens), linewidth=0.8, alpha=0.6)
     axes.plot([total, total], [place - 0.2, place + 0.2], color=variant.colour(tokens), linewidth=1.4)
     if bar.measured_bytes:
-        axes.plot(bar.measured_bytes, place, marker=style.marker_of(variant), color=variant.colour(tokens), markersize=5)
+        axes.plot(bar.measured_bytes, place, marker=style.marker_of(variant), **style.marker_face(variant, tokens), markersize=5)
     axes.annotate(bytes_text(total), (total, place), xytext=(6, 5), textcoords="offset points", color=tokens.text2)
 
 

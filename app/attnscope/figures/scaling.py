@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
@@ -27,7 +27,7 @@ def draw(figure: MplFigure, job: FigureJob, data: ScalingFigure) -> None:
         axes.set_ylabel(name)
         style.log2_axis(axes, low, high)
         for curve in curves:
-            draw_curve(axes, curve, tokens)
+            draw_curve(axes, curve, tokens, [other.variant for other in curves])
     if data.time_axis.startswith("time"):
         style.time_axis(above)
     else:
@@ -62,15 +62,16 @@ def set_limits(axes: Axes, curves: tuple[Curve, ...]) -> None:
         axes.set_ylim(min(values) / 1.6, max(values) * 1.6)
 
 
-def draw_curve(axes: Axes, curve: Curve, tokens: Tokens) -> None:
-    variant = look(curve.variant)
-    colour = variant.colour(tokens)
+def draw_curve(axes: Axes, curve: Curve, tokens: Tokens, beside: Collection[str] = ()) -> None:
+    variant = look(curve.variant, beside)
+    colour, width = variant.colour(tokens), style.line_width(variant)
     inside = [(n, v) for n, v in curve.predicted if v > 0 and (not curve.fits_up_to or n <= curve.fits_up_to)]
     beyond = [(n, v) for n, v in curve.predicted if v > 0 and curve.fits_up_to and n > curve.fits_up_to]
     if inside:
-        axes.plot(*zip(*inside, strict=True), color=colour, linestyle=style.line_style(variant), zorder=2)
+        axes.plot(*zip(*inside, strict=True), color=colour, linewidth=width, linestyle=style.line_style(variant), zorder=2)
     if beyond and inside:
-        axes.plot(*zip(inside[-1], *beyond, strict=True), color=colour, alpha=0.3, linestyle=style.line_style(variant), zorder=1)
+        line = {"color": colour, "linewidth": width, "linestyle": style.line_style(variant)}
+        axes.plot(*zip(inside[-1], *beyond, strict=True), alpha=0.3, zorder=1, **line)
         axes.plot(*inside[-1], marker="x", color=tokens.danger, markersize=5, zorder=4, linestyle="none")
     if curve.measured:
         lengths = [point.seq_len for point in curve.measured]
@@ -82,8 +83,7 @@ def draw_curve(axes: Axes, curve: Curve, tokens: Tokens) -> None:
             fmt=style.marker_of(variant),
             color=colour,
             markersize=4.5,
-            markeredgecolor=tokens.plot,
-            markeredgewidth=0.5,
+            **style.marker_face(variant, tokens),
             elinewidth=0.7,
             capsize=1.5,
             zorder=5,
@@ -111,11 +111,12 @@ def free_line(axes: Axes, free_bytes: int, tokens: Tokens) -> None:
 def legend(figure: MplFigure, job: FigureJob, data: ScalingFigure, tokens: Tokens) -> None:
     """Names with line and marker, and once what line and marker mean."""
     handles = []
-    for curve in data.time or data.memory:
-        variant = look(curve.variant)
-        marker, line = style.marker_of(variant), style.line_style(variant)
-        name = f"{curve.title}, {curve.summary}"
-        handles.append(Line2D([], [], color=variant.colour(tokens), marker=marker, linestyle=line, markersize=4, label=name))
+    curves = data.time or data.memory
+    for curve in curves:
+        variant = look(curve.variant, [other.variant for other in curves])
+        line = {"color": variant.colour(tokens), "linestyle": style.line_style(variant), "linewidth": style.line_width(variant)}
+        marker = {"marker": style.marker_of(variant), "markersize": 4, **style.marker_face(variant, tokens)}
+        handles.append(Line2D([], [], label=f"{curve.title}, {curve.summary}", **line, **marker))
     handles.append(Line2D([], [], color=tokens.text2, label="line: predicted"))
     handles.append(
         Line2D([], [], color=tokens.text2, marker="o", linestyle="none", markersize=4, label="marker: measured, p20 to p80")

@@ -95,9 +95,23 @@ def marker_of(variant: Look) -> Any:
     return marker if isinstance(marker, str) else [*marker, marker[0]]
 
 
+def marker_face(variant: Look, tokens: Tokens) -> dict[str, Any]:
+    """How a marker is filled: with its colour and a rim of the ground, or hollow with a rim of its colour."""
+    colour = variant.colour(tokens)
+    if variant.hollow:
+        return {"markerfacecolor": tokens.plot, "markeredgecolor": colour, "markeredgewidth": 0.9}
+    return {"markerfacecolor": colour, "markeredgecolor": tokens.plot, "markeredgewidth": 0.5}
+
+
+def line_width(variant: Look) -> float:
+    """Points; half of it beside the parent."""
+    width = float(mpl.rcParams["lines.linewidth"])
+    return width / 2 if variant.thin else width
+
+
 def line_style(variant: Look) -> Any:
     """Solid, or the family's dash."""
-    return (0, tuple(variant.dash_pattern(1.75))) if variant.dash else "-"
+    return (0, tuple(variant.dash_pattern(1.75 / 2 if variant.thin else 1.75))) if variant.dash else "-"
 
 
 def colour_of(variant: str, tokens: Tokens) -> str:

@@ -19,6 +19,9 @@ from attnscope.theme import Theme, draw_swatch, font
 PAD = 12.0
 HEAD, COLUMN_HEADS, ROW, NOTE = 34.0, 22.0, 28.0, 24.0
 SWATCH = 26.0
+NAME_X = PAD + SWATCH + 6
+BEFORE_TIME = 46.0
+"""Pixels that a time and its mark take left of the time's right edge."""
 _LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextDontClip
 _WRAP = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
@@ -110,14 +113,25 @@ class AtNColumn(QWidget):
     def _is_wide(self) -> bool:
         return self.width() >= 330
 
+    @property
+    def _has_spread(self) -> bool:
+        """Long names matter more than the spread, which each marker's tool tip tells as well."""
+        if self._is_wide:
+            return True
+        metrics, room = QFontMetricsF(font("label")), self._edges(spread=True)["time"] - BEFORE_TIME - NAME_X
+        return all(metrics.horizontalAdvance(row.title) <= room for row in self._rows)
+
     def columns(self) -> dict[str, float]:
-        """Right edges of the columns, in pixels."""
+        """Right edges of the columns, in pixels; that of the spread is the time's unit's where there is none."""
+        return self._edges(spread=self._has_spread)
+
+    def _edges(self, *, spread: bool) -> dict[str, float]:
         wide = self._is_wide
         slope = self.width() - PAD
         of = slope - (44 if wide else 40)
-        spread = of - (52 if wide else 46)
-        unit = spread - (50 if wide else 32)
-        return {"slope": slope, "ratio": of, "spread": spread, "unit": unit, "time": unit - 24}
+        before = of - (52 if wide else 46)
+        unit = before - (50 if wide else 32) if spread else before
+        return {"slope": slope, "ratio": of, "spread": before, "unit": unit, "time": unit - 24}
 
     def _draw_table(self, p: QPainter) -> None:
         tokens, width, columns = self._theme.tokens, self.width(), self.columns()
@@ -130,7 +144,7 @@ class AtNColumn(QWidget):
         if not self._rows:
             return
         p.drawText(QRectF(PAD, HEAD, width, COLUMN_HEADS), _LEFT, "variant")
-        for name in ("time", "spread", "ratio", "slope"):
+        for name in ("time", "spread", "ratio", "slope") if self._has_spread else ("time", "ratio", "slope"):
             head = "spread %" if name == "spread" and not self._is_wide else name
             p.drawText(QRectF(0, HEAD, columns[name], COLUMN_HEADS), _RIGHT, head)
         y = HEAD + COLUMN_HEADS
@@ -149,10 +163,9 @@ class AtNColumn(QWidget):
         draw_swatch(p, QRectF(PAD, y + (ROW - 14) / 2, SWATCH, 14), look(row.variant), tokens)
         p.setFont(font("label"))
         p.setPen(QColor(tokens.text1))
-        name_x = PAD + SWATCH + 6
-        room = columns["time"] - 46 - name_x
+        room = columns["time"] - BEFORE_TIME - NAME_X
         name = QFontMetricsF(font("label")).elidedText(row.title, Qt.TextElideMode.ElideRight, room)
-        p.drawText(QRectF(name_x, y, room + 2, ROW), _LEFT, name)
+        p.drawText(QRectF(NAME_X, y, room + 2, ROW), _LEFT, name)
         if row.refused and not (row.time_s and row.time_s.measured):
             p.setPen(QColor(tokens.danger))
             p.drawText(QRectF(0, y, columns["spread"], ROW), _RIGHT, "does not fit")
@@ -164,9 +177,10 @@ class AtNColumn(QWidget):
             p.setPen(QColor(tokens.text3))
             p.drawText(QRectF(columns["time"] + 4, y, 20, ROW), _LEFT, unit)
             spread = NOTHING if row.spread is None else percent(row.spread) if self._is_wide else f"{row.spread * 100:.1f}"
-            p.setFont(font("number"))
-            p.setPen(QColor(tokens.text2))
-            p.drawText(QRectF(0, y, columns["spread"], ROW), _RIGHT, spread)
+            if self._has_spread:
+                p.setFont(font("number"))
+                p.setPen(QColor(tokens.text2))
+                p.drawText(QRectF(0, y, columns["spread"], ROW), _RIGHT, spread)
         else:
             self._draw_value(p, Value(0.0, False), NOTHING, QRectF(0, y, columns["time"], ROW))
         if row.ratio:

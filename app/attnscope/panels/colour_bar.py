@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attnscope_engine.protocol import MAX_CODE, Picture
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPaintEvent, QPen
@@ -17,10 +19,17 @@ from attnscope.theme import Theme, font
 
 SIDE = 12
 BAR_TOP, BAR_HEIGHT = 28, 11
+BETWEEN = 16
+"""Pixels between two bars."""
+TICK_ROOM = 34
+"""Pixels that a label of a bar needs."""
 
 
 class ColourBar(QWidget):
-    """Legend of the first picture. `full` adds what is not computed, NaN and Inf."""
+    """Legend of the first picture, and of the first signed one when both kinds stand side by side.
+
+    `full` adds what is not computed, NaN and Inf.
+    """
 
     next_bad = Signal()
     """The person asks for the next NaN or Inf."""
@@ -54,8 +63,11 @@ class ColourBar(QWidget):
         if getattr(old, "settings", None) is not getattr(new, "settings", None):
             self.update()
 
-    def _picture(self) -> Picture | None:
-        return next((panel.picture for panel in self._feed.scene.panels if panel.picture and panel.picture.codes.data), None)
+    def pictures(self) -> tuple[Picture, ...]:
+        """Those whose scale is explained: at most one of weights and one of scores."""
+        drawn = [panel.picture for panel in self._feed.scene.panels if panel.picture and panel.picture.codes.data]
+        firsts = {picture.signed: picture for picture in reversed(drawn)}
+        return tuple(sorted(firsts.values(), key=drawn.index))
 
     def _bad(self) -> tuple[int, int]:
         pictures = [panel.picture for panel in self._feed.scene.panels if panel.picture]
@@ -74,52 +86,57 @@ class ColourBar(QWidget):
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         painter = QPainter(self)
-        picture = self._picture()
-        if picture is not None:
-            self._paint_words(painter, picture)
-            self._paint_bar(painter, picture)
-            if self.height() > 64:
-                self._paint_legend(painter, signed=picture.signed)
+        pictures = self.pictures()
+        pitch = (self.width() - 2 * SIDE + BETWEEN) / max(len(pictures), 1)
+        for index, picture in enumerate(pictures):
+            room = QRectF(SIDE + index * pitch, 0, pitch - BETWEEN, self.height())
+            self._paint_words(painter, picture, room, last=index == len(pictures) - 1)
+            self._paint_bar(painter, picture, room)
+        if pictures and self.height() > 64:
+            self._paint_legend(painter, signed=any(picture.signed for picture in pictures))
         painter.end()
 
-    def _paint_words(self, painter: QPainter, picture: Picture) -> None:
-        tokens = self._theme.tokens
+    def _paint_words(self, painter: QPainter, picture: Picture, room: QRectF, *, last: bool) -> None:
+        """What the bar is of; at the end of the last one how many cells are not finite."""
+        tokens, metrics = self._theme.tokens, QFontMetricsF(font("tick"))
         painter.setFont(font("tick"))
-        metrics = QFontMetricsF(font("tick"))
+        line = QRectF(room.x(), 6, room.width() - (50 if last and self.next.isVisible() else 0), 16)
         nans, infs = self._bad()
-        bad = f"{count(nans)} NaN{' · ' if self._full else ', '}{count(infs)} Inf"
-        room = QRectF(SIDE, 6, self.width() - 2 * SIDE - (50 if self.next.isVisible() else 0), 16)
-        painter.setPen(QColor(tokens.danger if nans or infs else tokens.text2))
-        painter.drawText(room, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, bad)
+        bad = f"{count(nans)} NaN{' · ' if self._full else ', '}{count(infs)} Inf" if last else ""
         quantity = "score (signed)" if picture.signed else "weight"
-        whole = f"{quantity}, {picture.scale} scale"
-        fits = metrics.horizontalAdvance(whole) + metrics.horizontalAdvance(bad) + 8 <= room.width()
+        left = line.width() - metrics.horizontalAdvance(quantity) - 8
+        if metrics.horizontalAdvance(bad) <= left or nans or infs:
+            painter.setPen(QColor(tokens.danger if nans or infs else tokens.text2))
+            painter.drawText(line, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, bad)
+            left -= metrics.horizontalAdvance(bad)
+        scale = f", {picture.scale} scale"
         painter.setPen(QColor(tokens.text2))
-        painter.drawText(room, Qt.AlignmentFlag.AlignVCenter, whole if fits else quantity)
+        fits = metrics.horizontalAdvance(scale) <= left
+        painter.drawText(line, Qt.AlignmentFlag.AlignVCenter, quantity + scale if fits else quantity)
 
-    def _paint_bar(self, painter: QPainter, picture: Picture) -> None:
+    def _paint_bar(self, painter: QPainter, picture: Picture, room: QRectF) -> None:
         tokens = self._theme.tokens
         colours: ColourMap = "signed" if picture.signed else self._store.state.settings.colours
         codes = bytes(range(MAX_CODE + 1))
         image = QImage(codes, len(codes), 1, len(codes), QImage.Format.Format_Indexed8)
         image.setColorTable(list(colour_table(colours, tokens)))
-        bar = QRectF(SIDE, BAR_TOP, self.width() - 2 * SIDE, BAR_HEIGHT)
+        bar = QRectF(room.x(), BAR_TOP, room.width(), BAR_HEIGHT)
         painter.drawImage(bar, image)
         painter.setPen(QPen(QColor(tokens.line), 1))
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.drawRect(bar.adjusted(-0.5, -0.5, 0.5, 0.5))
-        for place, label, exponent in bar_ticks(picture):
+        for place, label, exponent in spread_out(bar_ticks(picture), bar.width()):
             x = bar.x() + place * bar.width()
             painter.setPen(QPen(QColor(tokens.edge), 1))
             painter.drawLine(QPointF(x, bar.bottom() + 1), QPointF(x, bar.bottom() + 4))
-            self._paint_tick(painter, x, bar.bottom() + 5, label, exponent)
+            self._paint_tick(painter, x, bar, label, exponent)
 
-    def _paint_tick(self, painter: QPainter, x: float, y: float, label: str, exponent: str) -> None:
+    def _paint_tick(self, painter: QPainter, x: float, bar: QRectF, label: str, exponent: str) -> None:
         small = QFont(font("tick"))
         small.setPixelSize(9)
         width = QFontMetricsF(font("tick")).horizontalAdvance(label)
         raised = QFontMetricsF(small).horizontalAdvance(exponent)
-        left = min(max(x - (width + raised) / 2, SIDE - 2.0), self.width() - SIDE + 2 - width - raised)
+        y, left = bar.bottom() + 5, min(max(x - (width + raised) / 2, bar.left() - 2), bar.right() + 2 - width - raised)
         painter.setPen(QColor(self._theme.tokens.text2))
         painter.setFont(font("tick"))
         painter.drawText(QRectF(left, y, width + 1, 14), Qt.AlignmentFlag.AlignVCenter, label)
@@ -145,3 +162,10 @@ class ColourBar(QWidget):
             painter.setPen(QColor(tokens.text2))
             painter.drawText(QRectF(x + 17, 68, 90, 16), Qt.AlignmentFlag.AlignVCenter, words)
             x += 17 + metrics.horizontalAdvance(words) + 14
+
+
+def spread_out(ticks: Sequence[tuple[float, str, str]], width: float) -> tuple[tuple[float, str, str], ...]:
+    """As many of the ticks as have room, evenly and counted from the last."""
+    most = max(3, int(width / TICK_ROOM))
+    every = -(-len(ticks) // most)
+    return tuple(reversed(tuple(reversed(ticks))[::every]))

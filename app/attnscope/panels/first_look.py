@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 from attnscope_engine import catalogue
+from attnscope_engine.parameters import WholeField
 from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
@@ -112,7 +113,7 @@ class FirstLook(QWidget):
 
     def _link_words(self) -> tuple[str, str]:
         scene = self._feed.scene
-        exact = next((panel for panel in scene.rows if panel.variant != "chunked" and panel.row), None)
+        exact = next((panel for panel in scene.rows if panel.variant != "chunked" and panel.row and not panel.signed), None)
         first = "A real head of a small language model, on one sentence."
         found = exact.weight(scene.cell[1]) if exact and scene.cell else None
         if scene.cell and scene.tokens and found is not None and found == found:
@@ -186,6 +187,7 @@ class _ChunkSlider(QWidget):
         super().__init__()
         self._store = store
         field = next(each for each in catalogue.find("chunked").fields() if each.name == "chunk_size")
+        assert isinstance(field, WholeField)
         self.number = QLabel()
         self.number.setFont(font("number"))
         label = QLabel("chunk size")

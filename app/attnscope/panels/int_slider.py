@@ -5,7 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QWidget
 
-from attnscope.panels.number_field import NumberField
+from attnscope.panels.number_field import ITSELF, NumberField, NumberText
 from attnscope.panels.slider_scale import Scale
 from attnscope.panels.value_slider import ValueSlider
 from attnscope.theme import Theme, font
@@ -29,6 +29,7 @@ class IntSlider(QWidget):
         default: int,
         *,
         logarithmic: bool = False,
+        text: NumberText = ITSELF,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -40,7 +41,7 @@ class IntSlider(QWidget):
         self.label.setMinimumWidth(LABEL_WIDTH)
         self.slider = ValueSlider(theme, scale, default, self)
         self.slider.setAccessibleName(label)
-        self.field = NumberField(label, low, high, parent=self)
+        self.field = NumberField(label, low, high, parent=self, text=text)
         self.field.setFixedSize(FIELD_WIDTH, 24)
         self.label.setBuddy(self.field)
         row = QHBoxLayout(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from PySide6.QtCore import QEvent, QSignalBlocker, Qt, Signal
 from PySide6.QtGui import QFocusEvent, QKeyEvent
@@ -15,6 +16,17 @@ Step = Callable[[int, int], int]
 """(number, +1 or −1) → the next number."""
 
 
+@dataclass(frozen=True, slots=True)
+class NumberText:
+    """How the number is written and read: as itself, or as what it counts the steps of."""
+
+    show: Callable[[int], str] = count
+    read: Callable[[str], int | None] = parse_count
+
+
+ITSELF = NumberText()
+
+
 class NumberField(QLineEdit):
     """Applies on Enter or on leaving. Bad text stays to be mended, the old number stays in force; Esc brings it back."""
 
@@ -23,8 +35,18 @@ class NumberField(QLineEdit):
     problem = Signal(str)
     """A sentence naming field, range and value; empty when it is mended."""
 
-    def __init__(self, name: str, low: int, high: int, step: int | Step = 1, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        low: int,
+        high: int,
+        step: int | Step = 1,
+        parent: QWidget | None = None,
+        *,
+        text: NumberText = ITSELF,
+    ) -> None:
         super().__init__(parent)
+        self._written = text
         self.name, self.low, self.high = name, low, high
         self._step: Step = step if callable(step) else lambda number, sign: number + sign * step
         self._number = low
@@ -32,8 +54,8 @@ class NumberField(QLineEdit):
         self.setFont(font("number"))
         self.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.setAccessibleName(name)
-        self.setAccessibleDescription(f"{count(low)} to {count(high)}")
-        self.setText(count(low))
+        self.setAccessibleDescription(f"{self._written.show(low)} to {self._written.show(high)}")
+        self.setText(self._written.show(low))
         self.editingFinished.connect(self.apply)
 
     @property
@@ -54,21 +76,23 @@ class NumberField(QLineEdit):
 
     def apply(self) -> None:
         """Take the text, or say why not."""
-        if self.text() == count(self._number):
+        if self.text() == self._written.show(self._number):
             self._mark(False)
             return
-        number = parse_count(self.text())
+        number = self._written.read(self.text())
         if number is None or not self.low <= number <= self.high:
             self._mark(True)
-            was = count(number) if number is not None else self.text().strip() or "empty"
-            self.problem.emit(f"{self.name} must be {count(self.low)} to {count(self.high)} (was {was}).")
+            was = self._written.show(number) if number is not None else self.text().strip() or "empty"
+            self.problem.emit(
+                f"{self.name} must be {self._written.show(self.low)} to {self._written.show(self.high)} (was {was})."
+            )
             return
         self._choose(number)
 
     def event(self, event: QEvent) -> bool:
         # While there is something to restore, Esc belongs to the field and not to the window's Stop.
         asked = isinstance(event, QKeyEvent) and event.type() == QEvent.Type.ShortcutOverride and event.key() == Qt.Key.Key_Escape
-        if asked and self.text() != count(self._number):
+        if asked and self.text() != self._written.show(self._number):
             event.accept()
             return True
         return super().event(event)
@@ -78,7 +102,7 @@ class NumberField(QLineEdit):
             case Qt.Key.Key_Up | Qt.Key.Key_Down as key:
                 sign = 1 if key == Qt.Key.Key_Up else -1
                 self._choose(min(max(self._step(self._number, sign), self.low), self.high))
-            case Qt.Key.Key_Escape if self.text() != count(self._number):
+            case Qt.Key.Key_Escape if self.text() != self._written.show(self._number):
                 self._restore()
             case _:
                 super().keyPressEvent(event)
@@ -101,7 +125,7 @@ class NumberField(QLineEdit):
 
     def _restore(self) -> None:
         with QSignalBlocker(self):
-            self.setText(count(self._number))
+            self.setText(self._written.show(self._number))
         self._mark(False)
 
     def _mark(self, bad: bool) -> None:

@@ -1,15 +1,14 @@
-"""The parameters of one variant, generated from their declaration: label, slider, field each."""
+"""The parameters of one variant, generated from their declaration: a row each."""
 
 from __future__ import annotations
 
 from attnscope_engine import catalogue
-from attnscope_engine.variant import ParamField
+from attnscope_engine.parameters import FlagField, ParamField, WordField, shown
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from attnscope.panels.controls import IntSlider
+from attnscope.panels.parameter_rows import ParameterRow, row_of
 from attnscope.panels.variant_tips import tip
-from attnscope.quantities import count
 from attnscope.state import State
 from attnscope.store import Store
 from attnscope.theme import Theme, font
@@ -28,7 +27,7 @@ class ParametersPanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(52, 4, 12, 6)
         column.setSpacing(0)
-        self.controls: dict[str, IntSlider] = {}
+        self.controls: dict[str, ParameterRow] = {}
         for field in catalogue.find(variant).fields():
             control = self._control(theme, field)
             self.controls[field.name] = control
@@ -43,17 +42,13 @@ class ParametersPanel(QWidget):
 
     def show_state(self, state: State) -> None:
         values = state.settings.params.get(self._variant, {})
-        defaults = {field.name: field.default for field in catalogue.find(self._variant).fields()}
-        for name, control in self.controls.items():
-            control.set_number(int(values.get(name, defaults[name])))
+        for field in catalogue.find(self._variant).fields():
+            self.controls[field.name].set_value(values.get(field.name, field.default))
 
-    def _control(self, theme: Theme, field: ParamField) -> IntSlider:
-        control = IntSlider(
-            theme, field.label, field.low, field.high, field.default, logarithmic=field.scale == "log2", parent=self
-        )
-        unit = f" {field.unit}" if field.unit else ""
-        control.setToolTip(tip(field.help, f"{count(field.low)} to {count(field.high)}{unit}, at first {count(field.default)}"))
-        control.chosen.connect(lambda number, name=field.name: self._store.set_param(self._variant, name, number))
+    def _control(self, theme: Theme, field: ParamField) -> ParameterRow:
+        control = row_of(theme, field, self)
+        control.setToolTip(field_tip(field))
+        control.chosen.connect(lambda value, name=field.name: self._store.set_param(self._variant, name, value))
         control.problem.connect(self._tell)
         return control
 
@@ -67,3 +62,12 @@ class ParametersPanel(QWidget):
         label.setFont(font("tick"))
         label.setProperty("role", role)
         return label
+
+
+def field_tip(field: ParamField) -> str:
+    """What it is, what is allowed, and what it is at first."""
+    unit = f" {field.unit}" if field.unit else ""
+    if isinstance(field, FlagField):
+        return tip(field.help, f"at first {'on' if field.default else 'off'}")
+    first = field.default if isinstance(field, WordField) else shown(field.default)
+    return tip(field.help, f"{field.allowed}{unit}, at first {first}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attnscope_engine import catalogue
 from attnscope_engine.protocol import Picture
 from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QResizeEvent
@@ -109,11 +110,15 @@ class CellReadout(QWidget):
         found = panel.weight(column) if panel else None
         value = NOTHING if found is None else "masked" if found != found else weight(found)
         words = [("query", count(row), self._token(row)), ("key", count(column), self._token(column))]
-        words.append(("weight", value, "(underflow)" if found == 0 else ""))
+        name = "score" if panel and panel.signed else "weight"
+        # a softmax never gives 0 to a key that it sees, features may
+        underflow = found == 0 and panel is not None and catalogue.find(panel.variant).family != "linear"
+        words.append((name, value, "(underflow)" if underflow else ""))
         rank, of = rank_of(panel, column) if panel else (0, 0)
-        words.append(("rank", count(rank) if rank else NOTHING, f"of {count(of)}" if rank else ""))
+        by_size = " by size" if panel and panel.signed else ""
+        words.append(("rank", count(rank) if rank else NOTHING, f"of {count(of)}{by_size}" if rank else ""))
         if panel is not None and of == 0:
-            words[2] = ("weight", "attends to nothing", "")
+            words[2] = (name, "attends to nothing", "")
         return words
 
     def _token(self, position: int) -> str:
@@ -135,7 +140,7 @@ class CellReadout(QWidget):
             painter.setFont(font("label"))
             painter.setPen(QColor(tokens.text2))
             painter.drawText(QRectF(x, y, 46, line), Qt.AlignmentFlag.AlignVCenter, name)
-            face = font("number_medium" if name == "weight" else "number")
+            face = font("number_medium" if name in ("weight", "score") else "number")
             painter.setPen(QColor(tokens.text1))
             paint_number(painter, QRectF(x + 46, y, 140, line), value, face)
             painter.setFont(font("label"))
@@ -175,12 +180,17 @@ class CellReadout(QWidget):
 
 
 def rank_of(panel: Panel, column: int) -> tuple[int, int]:
-    """(place of a key among the keys that the row sees, 1 the largest; how many it sees); place 0 for a masked key."""
+    """(place of a key among the keys that the row sees, 1 the largest; how many it sees); place 0 for a masked key.
+
+    Signed weights count by their size.
+    """
     if panel.row is None:
         return 0, 0
     import numpy as np
 
     weights = np.frombuffer(panel.row.weights.data, "<f4")
+    if panel.signed:
+        weights = np.abs(weights)
     seen = int(np.count_nonzero(~np.isnan(weights)))
     if not 0 <= column < len(weights) or np.isnan(weights[column]):
         return 0, seen

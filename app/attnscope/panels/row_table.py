@@ -35,6 +35,14 @@ class Quantity:
     short: str
     unit: str
     of: Callable[[Row], str]
+    means: Callable[[Panel], bool] = lambda panel: True  # noqa: ARG005
+    """Whether it has a meaning for a panel."""
+
+    def text(self, panel: Panel) -> str:
+        """The value of a panel's row; nothing while it is not known, or where it means nothing."""
+        if panel.row is None or not self.means(panel):
+            return NOTHING
+        return self.of(panel.row)
 
 
 def _error(row: Row) -> str:
@@ -51,8 +59,8 @@ QUANTITIES = (
     Quantity("effective support", "support, keys", "keys", lambda row: _tokens(row.support)),
     Quantity("mass on the sink", "sink mass", "", lambda row: weight(row.sink)),
     Quantity("mean distance", "distance", "tokens", lambda row: _tokens(row.distance)),
-    Quantity("mass cut", "mass cut", "", lambda row: weight(row.mass_cut)),
-    Quantity("row sum, error", "row-sum err.", "", _error),
+    Quantity("mass cut", "mass cut", "", lambda row: weight(row.mass_cut), lambda panel: not panel.signed),
+    Quantity("row sum, error", "row-sum err.", "", _error, lambda panel: panel.normalised),
 )
 LONG_LINES = 5
 """Lines of the table beside the loupe: what is left out there, the row sum, is in the table for short texts."""
@@ -87,8 +95,7 @@ class RowTable(QWidget):
         """The table in words."""
         panels = [panel for panel in self._feed.scene.rows if panel.row]
         return "; ".join(
-            f"{panel.title}: " + ", ".join(f"{each.name} {each.of(panel.row)}" for each in QUANTITIES if panel.row)
-            for panel in panels
+            f"{panel.title}: " + ", ".join(f"{each.name} {each.text(panel)}" for each in QUANTITIES) for panel in panels
         )
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
@@ -102,9 +109,9 @@ class RowTable(QWidget):
         column = min(max(widest + MARK + 12, LEAST_COLUMN if self._full else COLUMN), most)
         painter.setFont(font("heading" if self._full else "tick"))
         painter.setPen(QColor(tokens.text1 if self._full else tokens.text2))
-        painter.drawText(
-            QRectF(12, self._top() - 20, right - column * len(panels) - 12, 18), Qt.AlignmentFlag.AlignVCenter, self._title(scene)
-        )
+        room = right - column * len(panels) - 12
+        title = painter.fontMetrics().elidedText(self._title(scene), Qt.TextElideMode.ElideRight, round(room))
+        painter.drawText(QRectF(12, self._top() - 20, room, 18), Qt.AlignmentFlag.AlignVCenter, title)
         for index, panel in enumerate(panels):
             edge = right - column * (len(panels) - 1 - index)
             self._paint_column(painter, panel, edge, column, swatches=widest + SWATCH <= column)
@@ -113,7 +120,7 @@ class RowTable(QWidget):
 
     def _title(self, scene: Scene) -> str:
         if not self._full:
-            return "this row"
+            return "this row, scores by size" if any(panel.signed for panel in scene.rows) else "this row"
         if scene.cell and scene.tokens and scene.cell[0] < len(scene.tokens):
             return f"Row of {readable(scene.tokens[scene.cell[0]])}"
         return "This row"
@@ -159,6 +166,6 @@ class RowTable(QWidget):
         painter.drawText(QRectF(edge - text_width - 2, self._top() - 20, text_width + 2, 18), right, title)
         painter.setPen(QColor(tokens.text1))
         for index, quantity in enumerate(self._lines()):
-            value = quantity.of(panel.row) if panel.row else NOTHING
+            value = quantity.text(panel)
             y = self._top() + index * self._line()
             paint_number(painter, QRectF(edge - width, y, width, self._line()), value, font("number"), right=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 
 from PySide6.QtCore import QEvent, QRectF, QSize, Qt
@@ -27,6 +29,8 @@ LEAST_PITCH = BAR + 4
 WORDS_HEIGHT, BARS_HEIGHT, NUMBERS_HEIGHT = 33, 13, 18
 NUMBER_FROM = 0.05
 """Weights from here on are written."""
+SIGNED_NUMBER_FROM = 0.25
+"""Scores from this share of the row's largest on are written: many scores of a row are of one size."""
 MOST_PANELS = 2
 BETWEEN = 14
 """Pixels of the stroke between two numbers."""
@@ -90,7 +94,7 @@ class TokenStrip(QWidget):
         parts = [f"row {readable(scene.tokens[scene.cell[0]])}"]
         for panel in self._panels():
             given = [(key, panel.weight(key) or 0.0) for key in range(len(scene.tokens))]
-            named = [f"{readable(scene.tokens[key])} {weight(value)}" for key, value in given if value >= NUMBER_FROM]
+            named = [f"{readable(scene.tokens[key])} {weight(value)}" for key, value in given if tells(panel, value)]
             parts.append(f"{panel.title} {', '.join(named) or 'not known yet'}")
         return "; ".join(parts)
 
@@ -161,30 +165,40 @@ class TokenStrip(QWidget):
             painter.setBrush(QColor(tokens.tint))
             painter.drawRoundedRect(QRectF(x - 6, y, word.width + 12, 28), 4, 4)
             painter.restore()
-        strong = chosen or key or any(value is not None and value >= NUMBER_FROM for value in weights)
+        strong = chosen or key or any(tells(*pair) for pair in zip(panels, weights, strict=True))
         painter.setFont(font("token_medium" if strong else "token"))
         painter.setPen(QColor(tokens.accent if key and not chosen else tokens.text1 if strong else tokens.text2))
         painter.drawText(QRectF(x, y, word.width + 2, 28), Qt.AlignmentFlag.AlignVCenter, readable(scene.tokens[index]))
         if (scene.cell and index <= scene.cell[0]) or not scene.causal:
             self._paint_bars(painter, panels, weights, x, y + WORDS_HEIGHT)
-            self._paint_numbers(painter, index, weights, x, y + WORDS_HEIGHT + BARS_HEIGHT)
+            self._paint_numbers(painter, index, panels, weights, x, y + WORDS_HEIGHT + BARS_HEIGHT)
 
     def _paint_bars(self, painter: QPainter, panels: tuple[Panel, ...], weights: list[float | None], x: float, y: float) -> None:
         tokens = self._theme.tokens
         for line, (panel, value) in enumerate(zip(panels, weights, strict=True)):
             top = y + line * 6
             painter.fillRect(QRectF(x, top, BAR, 4), QColor(tokens.hover))
-            if value is not None and value > 0:
-                painter.fillRect(QRectF(x, top, BAR * min(value, 1.0), 4), QColor(look(panel.variant).colour(tokens)))
+            share, colour = share_of(panel, value), QColor(look(panel.variant).colour(tokens))
+            if share > 0:
+                painter.fillRect(QRectF(x, top, BAR * share, 4), colour)
+            elif share < 0:  # an outline, so that the sign is not told by colour alone
+                painter.setPen(QPen(colour, 1))
+                painter.drawRect(QRectF(x + 0.5, top + 0.5, max(BAR * -share - 1, 1.0), 3))
 
-    def _paint_numbers(self, painter: QPainter, index: int, weights: list[float | None], x: float, y: float) -> None:
+    def _paint_numbers(
+        self, painter: QPainter, index: int, panels: tuple[Panel, ...], weights: list[float | None], x: float, y: float
+    ) -> None:
         """The weights that are worth a number, as many as there is room for before the next token that has one."""
-        tokens, number = self._theme.tokens, QFontMetricsF(font("number")).horizontalAdvance("0.000")
+        tokens, metrics = self._theme.tokens, QFontMetricsF(font("number"))
         edge = self._next_number(index)
         painter.setFont(font("number"))
-        for line, value in enumerate(weights):
-            if value is None or not value >= NUMBER_FROM:
+        for line, (panel, value) in enumerate(zip(panels, weights, strict=True)):
+            if value is None or not tells(panel, value):
                 continue
+            words = weight(value) if panel.signed else f"{value:.3f}"
+            number = metrics.horizontalAdvance(words)
+            if panel.signed and x + number > edge:
+                return
             if line:
                 if x + number + BETWEEN > edge:
                     return
@@ -192,7 +206,7 @@ class TokenStrip(QWidget):
                 painter.drawText(QRectF(x, y, BETWEEN, NUMBERS_HEIGHT), Qt.AlignmentFlag.AlignVCenter, "|")
                 x += BETWEEN
             painter.setPen(QColor(tokens.text1 if line == 0 else tokens.text2))
-            painter.drawText(QRectF(x, y, 60, NUMBERS_HEIGHT), Qt.AlignmentFlag.AlignVCenter, f"{value:.3f}")
+            painter.drawText(QRectF(x, y, 60, NUMBERS_HEIGHT), Qt.AlignmentFlag.AlignVCenter, words)
             x += number + 8
 
     def _next_number(self, index: int) -> float:
@@ -200,7 +214,7 @@ class TokenStrip(QWidget):
         for later in range(index + 1, len(self._words)):
             if self._words[later].line != self._words[index].line:
                 break
-            if any((panel.weight(later) or 0.0) >= NUMBER_FROM for panel in self._panels()):
+            if any(tells(panel, panel.weight(later)) for panel in self._panels()):
                 return SIDE + self._words[later].x
         return float(self.width())
 
@@ -277,3 +291,23 @@ class TokenStrip(QWidget):
         row = min(max(row + step, 0), len(scene.tokens) - 1)
         column = min(scene.cell[1], row) if scene.cell else row
         self._store.update(row=row, column=column)
+
+
+def share_of(panel: Panel, value: float | None) -> float:
+    """How long the bar of a weight is, −1 to 1: of 1, or of a signed row's largest weight; 0 for a masked key."""
+    if value is None or not math.isfinite(value):
+        return 0.0
+    whole = 1.0
+    if panel.signed and panel.row:
+        whole = _reach(panel.row.weights.data)
+    return min(max(value / whole, -1.0), 1.0) if whole else 0.0
+
+
+def tells(panel: Panel, value: float | None) -> bool:
+    """Whether a weight is large enough for a number under its token."""
+    return abs(share_of(panel, value)) >= (SIGNED_NUMBER_FROM if panel.signed else NUMBER_FROM)
+
+
+@functools.lru_cache(maxsize=8)
+def _reach(weights: bytes) -> float:
+    return max((abs(value) for value in memoryview(weights).cast("f") if math.isfinite(value)), default=0.0)

@@ -18,14 +18,22 @@ class ColumnHeads(QWidget):
     def __init__(self, theme: Theme, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._theme = theme
+        self._inset = 0
         self.setFixedHeight(20)
         self.setToolTip("A line is what a formula says, a marker what was measured here")
         theme.changed.connect(self.update)
 
+    def set_inset(self, pixels: int) -> None:
+        """How much narrower the rows are than this: as wide as their scroll bar is."""
+        if pixels != self._inset:
+            self._inset = pixels
+            self.update()
+
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        tokens, right, pitch = self._theme.tokens, self.width() - 12.0, column_pitch(self.width())
+        width = self.width() - self._inset
+        tokens, right, pitch = self._theme.tokens, width - 12.0, column_pitch(width)
         painter.setFont(font("tick"))
         for words, edge in (("predicted", right - pitch), ("measured", right)):
             painter.setPen(QColor(tokens.text2))

@@ -16,7 +16,7 @@ GROUPS: dict[Family, str] = {
     "linear": "Linear and recurrent",
     "softmax": "Latent and gated softmax",
 }
-"""Heads of the folded groups, in their order."""
+"""Heads of the groups, in their order. The family of a variant is its group."""
 
 
 def main_list(variants: Mapping[str, Variant], checked: Sequence[str]) -> list[str]:
@@ -26,14 +26,14 @@ def main_list(variants: Mapping[str, Variant], checked: Sequence[str]) -> list[s
     return [next(places) if name in checked else name for name in names]
 
 
-def grouped(variants: Mapping[str, Variant], checked: Sequence[str]) -> dict[str, list[str]]:
-    """The rest, by head; empty groups are left out."""
+def grouped(variants: Mapping[str, Variant], checked: Sequence[str]) -> dict[Family, list[str]]:
+    """The rest, by group; empty groups are left out."""
     above = set(main_list(variants, checked))
     found = {
-        title: [name for name, variant in variants.items() if variant.family == family and name not in above]
-        for family, title in GROUPS.items()
+        family: [name for name, variant in variants.items() if variant.family == family and name not in above]
+        for family in GROUPS
     }
-    return {title: names for title, names in found.items() if names}
+    return {family: names for family, names in found.items() if names}
 
 
 def toggled(variants: Mapping[str, Variant], checked: Sequence[str], name: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ _LINES = (4, 22)
 _UNIT = 24
 _STALE = 0.55
 _OVERHANG = 10
-"""A word or a summary may reach this far over its column: the neighbour's cell is empty there on the same line."""
+"""A name or a word may reach this far over its column: the neighbour's cell is empty there on the same line."""
 
 Column = Literal["name", "predicted", "measured"]
 Part = Literal["name", "time", "memory", "measured"]
@@ -192,7 +192,8 @@ class VariantRow(QCheckBox):
         draw_swatch(painter, _SWATCH, self._look, tokens, facts.checked)
         painter.setFont(font("body_medium" if facts.checked else "body"))
         painter.setPen(QColor(tokens.text1 if facts.checked else tokens.text2))
-        painter.drawText(_line(box, 0), _LEFT, facts.title)
+        title = painter.fontMetrics().elidedText(facts.title, Qt.TextElideMode.ElideRight, box.width() + _OVERHANG)
+        painter.drawText(_line(box, 0).adjusted(0, 0, _OVERHANG, 0), _LEFT, title)
         painter.setFont(font("tick"))
         painter.setPen(QColor(tokens.text3))
         words = painter.fontMetrics().elidedText(facts.summary, Qt.TextElideMode.ElideRight, box.width() + _OVERHANG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attnscope_engine import catalogue
+from attnscope_engine.variant import Family
 from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
@@ -10,7 +11,7 @@ from attnscope.panels.controls import KeyButton
 from attnscope.panels.parameters import ParametersPanel
 from attnscope.panels.variant_facts import Latest, facts
 from attnscope.panels.variant_heads import ColumnHeads, GroupRow
-from attnscope.panels.variant_order import grouped, main_list, moved, toggled
+from attnscope.panels.variant_order import GROUPS, grouped, main_list, moved, toggled
 from attnscope.panels.variant_row import Part, VariantRow
 from attnscope.panels.variant_tips import measured_tip, memory_tip, name_tip, refusal_tip, time_tip, tip
 from attnscope.predictions import predict
@@ -31,7 +32,7 @@ class VariantsPanel(QWidget):
         self._latest = Latest()
         self.rows: dict[str, VariantRow] = {}
         self.parameters: dict[str, ParametersPanel] = {}
-        self.groups: dict[str, GroupRow] = {}
+        self.groups: dict[Family, GroupRow] = {}
         self._listed: tuple[object, ...] = ()
         self.setProperty("ground", "panel")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
@@ -55,7 +56,8 @@ class VariantsPanel(QWidget):
         head.addWidget(title, 1)
         head.addWidget(self.count)
         column.addLayout(head)
-        column.addWidget(ColumnHeads(self._theme))
+        self.heads = ColumnHeads(self._theme)
+        column.addWidget(self.heads)
         column.addWidget(self._scroll(), 1)
         column.addWidget(_hairline())
         column.addLayout(self._footer())
@@ -75,6 +77,8 @@ class VariantsPanel(QWidget):
         self._drop_line.setProperty("dropline", True)
         self._drop_line.hide()
         area.setWidget(self._list)
+        bar = area.verticalScrollBar()
+        bar.rangeChanged.connect(lambda _, most: self.heads.set_inset(bar.sizeHint().width() if most else 0))
         for name in catalogue.variants():
             self.rows[name] = self._row(name)
         return area
@@ -111,6 +115,11 @@ class VariantsPanel(QWidget):
 
     def _open(self, name: str) -> None:
         self._store.update(opened="" if self._store.state.settings.opened == name else name)
+
+    def _fold(self, family: Family) -> None:
+        """Folds a group or unfolds it."""
+        open_ = self._store.state.settings.groups
+        self._store.update(groups=tuple(other for other in open_ if other != family) if family in open_ else (*open_, family))
 
     def _move_by(self, name: str, by: int) -> None:
         checked = self._store.state.settings.checked
@@ -172,8 +181,8 @@ class VariantsPanel(QWidget):
         """Rows, the open parameters and the groups in their order; nothing moves while the order is the same."""
         variants, checked, opened = catalogue.variants(), state.settings.checked, state.settings.opened
         main, groups = main_list(variants, checked), grouped(variants, checked)
-        unfolded = tuple(title for title in groups if title in self.groups and self.groups[title].isChecked())
-        wanted = (tuple(main), opened, tuple(groups), unfolded)
+        unfolded = tuple(family for family in groups if family in state.settings.groups)
+        wanted = (tuple(main), opened, tuple((family, tuple(names)) for family, names in groups.items()), unfolded)
         if wanted == self._listed:
             return
         self._listed = wanted
@@ -183,12 +192,12 @@ class VariantsPanel(QWidget):
             pass
         for name in main:
             self._place(name, opened)
-        for title, names in groups.items():
-            self._list_layout.addWidget(self._group(title, len(names)))
+        for family, names in groups.items():
+            self._list_layout.addWidget(self._group(family, len(names), unfolded=family in unfolded))
             for name in names:
-                self._place(name, opened, shown=title in unfolded)
-        for title, group in self.groups.items():
-            group.setVisible(title in groups)
+                self._place(name, opened, shown=family in unfolded)
+        for family, group in self.groups.items():
+            group.setVisible(family in groups)
         for name, panel in self.parameters.items():
             panel.setVisible(name == opened and not self.rows[name].isHidden())
         self._list_layout.addStretch(1)
@@ -199,12 +208,14 @@ class VariantsPanel(QWidget):
         if name == opened:
             self._list_layout.addWidget(self.parameters[name])
 
-    def _group(self, title: str, size: int) -> GroupRow:
-        if title not in self.groups:
-            self.groups[title] = GroupRow(self._theme, title, size, self._list)
-            self.groups[title].toggled.connect(lambda _: self._show(self._store.state))
-        self.groups[title].set_size(size)
-        return self.groups[title]
+    def _group(self, family: Family, size: int, *, unfolded: bool) -> GroupRow:
+        if family not in self.groups:
+            self.groups[family] = GroupRow(self._theme, GROUPS[family], size, self._list)
+            self.groups[family].clicked.connect(lambda: self._fold(family))
+        group = self.groups[family]
+        group.set_size(size)
+        group.setChecked(unfolded)
+        return group
 
     def _show_count(self, state: State) -> None:
         known, checked = len(self.rows), len(state.settings.checked)

@@ -12,7 +12,7 @@ from PySide6.QtCore import QPointF, Qt
 from PySide6.QtGui import QColor, QPainterPath, QPen
 
 from attnscope.plots.traces import NOTHING, Floats, Mark, Trace, on_axis
-from attnscope.theme import LINE_WIDTH, MARKER_SIZE, Theme, line_pen, marker_path
+from attnscope.theme import MARKER_SIZE, Theme, line_pen, marker_path
 
 REFUSED_OPACITY = 0.3
 EARLIER_OPACITY = 0.4
@@ -82,8 +82,8 @@ class CurveMarks:
         if old is None or old.pinned != trace.pinned:
             marks = on_axis(trace.pinned)
             self.baseline.setData([math.log2(mark.n) for mark in marks], [math.log10(mark.value) for mark in marks])
-            self._scatter(self.pinned, trace.pinned, hollow=True)
-        if old is None:
+            self._scatter(self.pinned, trace.pinned, baseline=True)
+        if old is None or old.look != trace.look:
             self.restyle()
 
     def set_ratio(self, ratio: float) -> None:
@@ -98,7 +98,7 @@ class CurveMarks:
             return
         tokens, look = self._theme.tokens, self.trace.look
         pen, colour = line_pen(look, tokens), QColor(look.colour(tokens))
-        pen.setWidthF(LINE_WIDTH * self._ratio)  # the dash counts in widths, so it grows along
+        pen.setWidthF(pen.widthF() * self._ratio)  # the dash counts in widths, so it grows along
         self.line.setPen(pen)
         self.beyond.setPen(pen)
         self.fit.setPen(_dotted(look.colour(tokens), self._ratio))
@@ -108,7 +108,7 @@ class CurveMarks:
         self.caps.setPen(thin)
         self._scatter(self.points, self.trace.points)
         self._scatter(self.earlier, self.trace.earlier)
-        self._scatter(self.pinned, self.trace.pinned, hollow=True)
+        self._scatter(self.pinned, self.trace.pinned, baseline=True)
 
     def scale_changed(self, pixels_a_decade: float) -> None:
         """Whiskers that are shorter than the marker stay hidden, and which are depends on the zoom."""
@@ -136,10 +136,12 @@ class CurveMarks:
         self.line.setData(np.append(xs[xs < at], at), np.append(ys[xs < at], height))
         self.beyond.setData(np.append(at, xs[xs > at]), np.append(height, ys[xs > at]))
 
-    def _scatter(self, item: pg.ScatterPlotItem, marks: Sequence[Mark], hollow: bool = False) -> None:
+    def _scatter(self, item: pg.ScatterPlotItem, marks: Sequence[Mark], baseline: bool = False) -> None:
+        """The baseline is grey and hollow."""
         tokens = self._theme.tokens
         assert self.trace is not None
-        colour = tokens.edge if hollow else self.trace.look.colour(tokens)
+        colour = tokens.edge if baseline else self.trace.look.colour(tokens)
+        hollow = baseline or self.trace.look.hollow
         ground = QColor(tokens.plot)
         pen = _cosmetic(colour if hollow else ground, self._ratio * (1.25 if hollow else 1.0))
         shown = on_axis(marks)

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QWidget
 from attnscope.looks import Look
 from attnscope.plots.traces import Floats, Trace, on_axis
 from attnscope.quantities import MINUS
-from attnscope.theme import Theme, font, marker_path
+from attnscope.theme import Theme, fill_marker, font
 
 LINE_HEIGHT = 15.0
 MARKER = 8.0
@@ -166,9 +166,10 @@ class EndLabels(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setFont(font("label"))
         for label, lines, place in self.places():
-            painter.setPen(Qt.PenStyle.NoPen)
-            painter.setBrush(QColor(label.look.colour(tokens)))
-            painter.drawPath(marker_path(label.look.marker, MARKER).translated(QPointF(MARKER_X, place.top() + LINE_HEIGHT / 2)))
+            painter.save()
+            painter.translate(QPointF(MARKER_X, place.top() + LINE_HEIGHT / 2))
+            fill_marker(painter, label.look, tokens, MARKER, QColor(tokens.window) if label.look.hollow else None)
+            painter.restore()
             for index, line in enumerate(lines):
                 painter.setPen(QPen(QColor(tokens.text3 if line == label.detail else tokens.text1)))
                 row = QRectF(TEXT_X, place.top() + index * LINE_HEIGHT, place.width() - TEXT_X, LINE_HEIGHT)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
+from attnscope_engine import catalogue
 from attnscope_engine.protocol import NOT_COMPUTED, HeadFacts, HeadsDrawn
 from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QHelpEvent, QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QPixmap, QResizeEvent
@@ -179,7 +180,9 @@ class HeadsGrid(QWidget):
         start = (layer * heads + head) * size * size
         codes = drawn.thumbs.data[start : start + size * size]
         image = QImage(codes, size, size, size, QImage.Format.Format_Indexed8)
-        table = list(colour_table(self._store.state.settings.colours, self._theme.tokens))
+        variant = catalogue.find(drawn.job.choice.variant)
+        signed = variant.is_signed(variant.parse(drawn.job.choice.params))
+        table = list(colour_table("signed" if signed else self._store.state.settings.colours, self._theme.tokens))
         table[NOT_COMPUTED] = 0
         image.setColorTable(table)
         return image.convertToFormat(QImage.Format.Format_ARGB32_Premultiplied)

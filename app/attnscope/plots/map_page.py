@@ -87,7 +87,7 @@ class MapPage(QWidget):
         self._under = QWidget()
         self._under.setProperty("ground", "panel")
         self._under.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
-        under = QHBoxLayout(self._under)
+        under = self._under_row = QHBoxLayout(self._under)
         under.setContentsMargins(0, 0, 0, 0)
         under.setSpacing(0)
         for widget, stretch in ((self.heads, 64), (_rule(1, 0), 0), (self.strongest, 22), (_rule(1, 0), 0), (self.row, 24)):
@@ -114,6 +114,12 @@ class MapPage(QWidget):
     def _scene_changed(self, old: Scene, new: Scene) -> None:
         if (old.short, old.message) != (new.short, new.message):
             self._show()
+        if len(old.rows) != len(new.rows):
+            self._share(len(new.rows))
+
+    def _share(self, variants: int) -> None:
+        """More of the width to the row's table when it has three or four columns."""
+        self._under_row.setStretchFactor(self.row, 24 if variants <= 2 else 36)
 
     def _show(self) -> None:
         state, scene = self._store.state, self.feed.scene

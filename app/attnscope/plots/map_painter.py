@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from attnscope_engine import catalogue
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
 
@@ -15,7 +16,7 @@ from attnscope.plots.map_axes import AxisText, paint_chosen, paint_key_axis, pai
 from attnscope.plots.map_drawings import Drawing, Drawings
 from attnscope.plots.map_layout import HEADER, Box, Needs, Place
 from attnscope.plots.map_picture import coarser, paint_ground, paint_rings
-from attnscope.plots.map_trace import paint_trace, paint_trace_axis
+from attnscope.plots.map_trace import paint_trace, paint_trace_axis, reach_of
 from attnscope.quantities import count, weight
 from attnscope.theme import Theme, font
 
@@ -40,10 +41,12 @@ class Canvas:
 def paint_panel(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -> None:
     """All that does not follow the pointer."""
     tokens, view = canvas.theme.tokens, canvas.scene.view
-    drawing = None if panel.refusal else canvas.drawings.of(panel, canvas.colours, tokens)
+    drawing = None if panel.is_blank else canvas.drawings.of(panel, canvas.colours, tokens)
     _paint_header(painter, canvas, panel, place, drawing)
     _paint_axes(painter, canvas, panel, place)
-    if panel.refusal:
+    if panel.why_no_map:
+        _paint_no_map(painter, canvas, panel, place)
+    if panel.is_blank:
         return
     if drawing is None or not drawing.covers(view) or not drawing.image.is_whole or (panel.stale and canvas.dimmed):
         paint_ground(painter, place.map, tokens)
@@ -64,12 +67,29 @@ def paint_panel(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -
             marks.paint_minimap(painter, spot, whole.image, whole.area, view, canvas.scene.seq_len, tokens)
 
 
+def _paint_no_map(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -> None:
+    """The reason, in place of map and trace."""
+    tokens, box = canvas.theme.tokens, place.map
+    bottom = place.trace.bottom if place.trace else box.bottom
+    area = Box(box.x, box.y, box.width, bottom - box.y)
+    painter.fillRect(QRectF(area.x, area.y, area.width, area.height), QColor(tokens.panel))
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.setPen(QPen(QColor(tokens.line), 1))
+    painter.drawRect(QRectF(area.x - 0.5, area.y - 0.5, area.width + 1, area.height + 1))
+    marks.paint_sentence(painter, area, panel.why_no_map, tokens, font("body"))
+
+
+def _no_map_at_all(canvas: Canvas) -> bool:
+    """No panel has a map, so there is nothing that an axis could belong to."""
+    return all(panel.why_no_map for panel in canvas.scene.panels)
+
+
 def _paint_axes(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -> None:
     if canvas.scene.seq_len:
         text = AxisText(canvas.scene.view, canvas.scene.tokens)
-        if place.first:
+        if place.first and not _no_map_at_all(canvas):
             paint_query_axis(painter, canvas.theme, place.map, text, canvas.needs.left)
-        if place.last and not panel.refusal:
+        if place.last and not panel.is_blank:
             paint_key_axis(painter, canvas.theme, place.trace or place.map, text, canvas.needs.below)
 
 
@@ -88,11 +108,14 @@ def _paint_over_picture(painter: QPainter, canvas: Canvas, panel: Panel, place: 
     scene, tokens, box = canvas.scene, canvas.theme.tokens, place.map
     marks.paint_grid(painter, box, scene.view, tokens)
     borders = False
-    chunk = panel.choice.params.get("chunk_size") if panel.variant == "chunked" else None
-    if isinstance(chunk, int) and not stale and not drawing.job.difference:
+    variant = catalogue.find(panel.variant)
+    chunk = variant.block_size(variant.parse(panel.choice.params)) if variant.block_size else 0
+    if chunk and not stale and not drawing.job.difference:
         marks.paint_chunk_borders(painter, box, scene.view, chunk, look(panel.variant), tokens)
         borders = bool(marks.chunk_borders(*scene.view[:2], chunk, box.y, box.height / (scene.view[1] - scene.view[0])))
-    outside = "" if borders else _OUTSIDE.get(panel.variant, "")  # where borders are drawn they say it themselves
+    outside = (
+        "" if borders or not variant.outside else f"masked: {variant.outside}"
+    )  # where borders are drawn they say it themselves
     for text, top in (("masked: key after query" if scene.causal else "", True), (outside, False)):
         if text and not stale:
             marks.paint_masked_label(painter, drawing.image, drawing.area, scene.view, box, text, tokens, top=top)
@@ -103,9 +126,6 @@ def _paint_over_picture(painter: QPainter, canvas: Canvas, panel: Panel, place: 
     picture = drawing.image.picture
     if picture.nan_count or picture.inf_count:
         marks.paint_chip(painter, corner, f"{count(picture.nan_count)} NaN, {count(picture.inf_count)} Inf", tokens, "warn")
-
-
-_OUTSIDE = {"sliding_window": "masked: outside the window", "chunked": "masked: another chunk"}
 
 
 def _paint_header(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, drawing: Drawing | None) -> None:
@@ -138,6 +158,8 @@ def _difference_title(panel: Panel) -> str:
 def _notes(canvas: Canvas, panel: Panel, place: Place, drawing: Drawing | None) -> tuple[str, ...]:
     """Right of the header, the longest that fits: which head, what is dropped, how exact the picture is."""
     scene = canvas.scene
+    if panel.why_no_map:
+        return ("no map", "")
     if panel.refusal:
         return ("refused before launch", "refused") if panel.refusal.reason == "memory" else ("no map", "")
     if drawing is None or panel.stale:
@@ -163,16 +185,16 @@ def _exactness(canvas: Canvas, place: Place, drawing: Drawing) -> str:
 def paint_hand(painter: QPainter, canvas: Canvas, panel: Panel, place: Place, *, traced: Panel | None) -> None:
     """What follows the pointer: axes with the chosen query and key, trace, crosshair, the row's number of cut mass."""
     scene, tokens = canvas.scene, canvas.theme.tokens
-    if not scene.seq_len:
+    if not scene.seq_len or _no_map_at_all(canvas):
         return
     row, column = scene.cell or (-1, -1)
     text = AxisText(scene.view, scene.tokens, row, column)
-    lowest = (place.trace or place.map) if place.last and not panel.refusal else None
+    lowest = (place.trace or place.map) if place.last and not panel.is_blank else None
     room = canvas.needs.left if place.first else 0.0, canvas.needs.below
     paint_chosen(painter, canvas.theme, place.map, lowest, text, room)
-    if panel.refusal:
+    if panel.is_blank:
         return
-    if place.trace and traced and not traced.refusal:
+    if place.trace and traced and not traced.is_blank:
         paint_panel_trace(painter, canvas, traced, place.trace, first=place.first)
     if panel.picture is None:
         return
@@ -191,9 +213,10 @@ def paint_panel_trace(painter: QPainter, canvas: Canvas, panel: Panel, box: Box,
     if scene.cell is None or panel.is_difference:
         return
     weights = panel.row.weights if panel.row else None
-    paint_trace(painter, canvas.theme, box, scene.view, weights, look(panel.variant).colour(tokens))
+    reach = reach_of(weights) if panel.signed and weights else 0.0
+    paint_trace(painter, canvas.theme, box, scene.view, weights, look(panel.variant).colour(tokens), reach)
     if first:
-        paint_trace_axis(painter, canvas.theme, box)
+        paint_trace_axis(painter, canvas.theme, box, reach)
     cell = marks.cell_rect(box, scene.view, *scene.cell)
     marks.paint_column_markers(painter, box, cell.center().x(), tokens)
     painter.setFont(font("tick"))
@@ -209,11 +232,11 @@ def _trace_words(panel: Panel, scene: Scene, pixels: int) -> str:
     row, column = scene.cell
     found = panel.weight(column)
     if found is not None and found != found and column <= row:
-        where = {"sliding_window": "outside the window", "chunked": "in another chunk"}.get(panel.variant, "behind the mask")
-        return f"key {count(column)} lies {where}"
+        return f"key {count(column)} lies {catalogue.find(panel.variant).outside or 'behind the mask'}"
     keys = -(-(scene.view[3] - scene.view[2]) // max(pixels, 1))
     pooled = f", max of {count(keys)} keys a pixel" if keys > 1 else ""
-    return f"trace of query {count(row)}{pooled}"
+    reach = f" ±{weight(reach_of(panel.row.weights))}" if panel.signed and panel.row else ""
+    return f"trace of query {count(row)}{reach}{pooled}"
 
 
 def _paint_link(painter: QPainter, canvas: Canvas, panel: Panel, place: Place) -> None:

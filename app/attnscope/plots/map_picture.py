@@ -128,16 +128,17 @@ def coarser(factor: int, pixels: float) -> int:
 def pooled(picture: Picture, step: int, *, mean: bool = False) -> tuple[bytes, int, int]:
     """(codes, height, width) with `step` × `step` cells in one: NaN wins over Inf, that over any value, that over masked.
 
-    Of values the largest stays, or their mean with `mean`.
+    Of values the largest stays (of signed ones that farthest from 0), or their mean with `mean`.
     """
     height, width = picture.codes.shape
     if step == 1:
         return picture.codes.data, height, width
     import numpy as np
 
-    rank = np.asarray([NOT_COMPUTED, MASKED, *range(MAX_CODE + 1), INF, NAN], np.uint8)
+    ascending = sorted(range(MAX_CODE + 1), key=lambda code: abs(2 * code - MAX_CODE)) if picture.signed else range(MAX_CODE + 1)
+    rank = np.asarray([NOT_COMPUTED, MASKED, *ascending, INF, NAN], np.uint8)
     codes = np.frombuffer(picture.codes.data, np.uint8).reshape(height, width)
-    if picture.nan_count or picture.inf_count:
+    if picture.signed or picture.nan_count or picture.inf_count:
         order = np.zeros(256, np.uint8)
         order[rank] = np.arange(len(rank))
         best = rank[_folded(np.maximum, order[codes], step)]

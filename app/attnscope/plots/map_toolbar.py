@@ -11,7 +11,7 @@ from attnscope.map_feed import MapFeed
 from attnscope.map_scene import Scene
 from attnscope.panels.number_field import NumberField
 from attnscope.panels.segments import Segments
-from attnscope.requests import wanted
+from attnscope.requests import drawn_panels, wanted
 from attnscope.state import SAMPLE_TEXT, State, shown_head, text_read
 from attnscope.store import Store
 from attnscope.theme import Theme, font
@@ -189,12 +189,11 @@ class MapToolbar(QWidget):
             self.seed.show_number(source.seed, 2**31, say=False)
         self._show_head(state)
         self.compare.set_value(settings.compare)
-        several = len(settings.checked) >= 2
+        several = len(drawn_panels(settings)) >= 2
         difference = self.compare.button("difference")
         difference.setEnabled(several or settings.compare == "difference")
-        difference.setToolTip(
-            "Weights of the first panel less those of the second" if several else "A − B is off: it needs two variants."
-        )
+        why_off = "A − B is off: it needs two variants" + (" with a map." if len(settings.checked) >= 2 else ".")
+        difference.setToolTip("Weights of the first panel less those of the second" if several else why_off)
         self.pool.set_value(settings.pool)
         pooled = not (text and self._feed.scene.short)
         self.pool_caption.setProperty("wanted", pooled)

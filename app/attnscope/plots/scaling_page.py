@@ -140,7 +140,8 @@ class ScalingPage(QWidget):
         self.memory.setVisible(settings.show_memory)
         self.time.bottom.set_bare(settings.show_memory)
         found = curves(state)
-        shown = Shown(settings.time_quantity, settings.show_predicted, settings.show_measured, settings.show_fit)
+        beside = tuple(curve.variant for curve in found)
+        shown = Shown(settings.time_quantity, settings.show_predicted, settings.show_measured, settings.show_fit, beside)
         walls = [predictions.wall(state, curve.variant) for curve in found]
         times = [time_trace(curve, wall, shown) for curve, wall in zip(found, walls, strict=True)]
         memories = [memory_trace(curve, wall, shown) for curve, wall in zip(found, walls, strict=True)]

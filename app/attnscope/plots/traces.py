@@ -83,6 +83,8 @@ class Shown:
     predicted: bool = True
     measured: bool = True
     fit: bool = False
+    beside: tuple[str, ...] = ()
+    """Variants whose lines share the plot."""
 
 
 NOTHING: Floats = np.empty(0)
@@ -102,7 +104,7 @@ def time_trace(curve: Curve, wall: int, shown: Shown) -> Trace:
     return Trace(
         variant=curve.variant,
         title=curve.title,
-        look=look(curve.variant),
+        look=look(curve.variant, shown.beside),
         ns=_NS if shown.predicted and curve.times else NOTHING,
         values=np.array(curve.predicted(quantity)) if shown.predicted and curve.times else NOTHING,
         wall=wall,
@@ -124,7 +126,7 @@ def memory_trace(curve: Curve, wall: int, shown: Shown) -> Trace:
     return Trace(
         variant=curve.variant,
         title=curve.title,
-        look=look(curve.variant),
+        look=look(curve.variant, shown.beside),
         ns=_NS if shown.predicted else NOTHING,
         values=np.array(curve.held, dtype=np.float64) if shown.predicted else NOTHING,
         wall=wall,

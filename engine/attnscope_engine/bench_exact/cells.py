@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import Literal, get_args
 
@@ -136,7 +137,7 @@ def others() -> list[Cell]:
     return found
 
 
-def cells(groups: tuple[Group, ...] = GROUPS, quick: bool = False) -> list[Cell]:
+def cells(groups: Sequence[str] = GROUPS, quick: bool = False) -> list[Cell]:
     """All cells of these groups; quick: a few of each, no long ones."""
     found = [cell for cell in (*grid(), *others()) if cell.group in groups]
     return [cell for cell in found if _is_quick(cell)] if quick else found

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from attnscope_engine.bench.peers import Call, CanNotRun, flex_attention
 from attnscope_engine.bench_exact.cells import PLAIN_LENGTH, Cell
-
-Call = Callable[[Any, Any, Any], Any]
-"""q, k, v → out, in the peer's own order of axes."""
-
-
-class CanNotRun(Exception):
-    """The peer has no such call. The text says why, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +47,8 @@ def _flex(torch: Any, cell: Cell) -> Call:
     """FlexAttention, compiled for this shape, with the mask as blocks that it skips."""
     if cell.group not in ("window", "decode") and (cell.group, cell.keys) != ("grid", PLAIN_LENGTH):
         raise CanNotRun(f"only for n {PLAIN_LENGTH:,}, windows, decodes: slow to compile")
-    flex = importlib.import_module("torch.nn.attention.flex_attention")
-    importlib.import_module("torch._dynamo").reset()  # a limit on the shapes that one function is compiled for
-    compiled = torch.compile(flex.flex_attention, dynamic=False)
+    if cell.causal and cell.queries != cell.keys:
+        raise CanNotRun("not written for fewer queries than keys")
     window = cell.window
 
     def causal(_batch: Any, _head: Any, query: Any, key: Any) -> Any:
@@ -65,17 +57,8 @@ def _flex(torch: Any, cell: Cell) -> Call:
     def banded(_batch: Any, _head: Any, query: Any, key: Any) -> Any:
         return (query >= key) & (query - key < window)
 
-    blocks = None
-    if cell.causal:
-        if cell.queries != cell.keys:
-            raise CanNotRun("not written for fewer queries than keys")
-        blocks = flex.create_block_mask(banded if window else causal, None, None, cell.queries, cell.keys, device="cuda")
-    grouped = cell.num_heads != cell.num_kv_heads
-
-    def call(q: Any, k: Any, v: Any) -> Any:
-        return compiled(q, k, v, block_mask=blocks, enable_gqa=grouped)
-
-    return call
+    mask = (banded if window else causal) if cell.causal else None
+    return flex_attention(torch, mask, cell.queries, cell.keys, grouped=cell.num_heads != cell.num_kv_heads)
 
 
 def _flash(module: str, no_limit: int | None) -> Callable[[Any, Cell], Call]:
@@ -114,22 +97,3 @@ OTHER_PORTABLE = "SDPA flash"
 def peers_of(cell: Cell) -> tuple[Peer, ...]:
     """Those that a cell is timed with."""
     return tuple(peer for peer in PEERS if cell.group != "portable" or peer.name == OTHER_PORTABLE)
-
-
-def why_not(work: Callable[[], Any]) -> tuple[Any, str]:
-    """What `work` returns and "", or None and the reason in a few words.
-
-    torch explains a backend that it does not take in warnings, and then raises that there is no backend at all.
-    """
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        try:
-            return work(), ""
-        except CanNotRun as error:
-            return None, str(error)
-        except Exception as error:  # noqa: BLE001 (whatever another's library does, the run goes on)
-            text = str(error).strip() or type(error).__name__
-            told = [str(warning.message) for warning in said if issubclass(warning.category, UserWarning)]
-            if "No available kernel" in text and told:
-                text = next((line for line in told if "not used because" not in line), told[0])
-            return None, text.partition(" (Triggered internally")[0]

@@ -1,92 +1,20 @@
-"""What a run found, what follows from it, and its file. Pure."""
+"""What a run of exact attention found beside ratios, and its file. Pure."""
 
 from __future__ import annotations
-
-import os
-import statistics
-import tempfile
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from attnscope_engine.bench_exact.cells import Cell, Group
+from attnscope_engine.bench import results
+from attnscope_engine.bench.results import Timing
+from attnscope_engine.bench_exact.cells import Cell
 
-OURS = "ours"
 UNIT: dict[str, float] = {"bf16": 2.0**-8, "fp16": 2.0**-11}
 ALLOWED_UNITS = 4
 """Two right results differ by a few roundings of the largest output: more is an error, not noise."""
 
-THROTTLE = {
-    0x4: "power cap",
-    0x8: "hardware slowdown",
-    0x20: "software thermal",
-    0x40: "hardware thermal",
-    0x80: "power brake",
-}
-"""NVML's `nvmlClocksEventReason…` bits that make a number uncertain; the others (idle, settings) do not."""
-
-SAME_CLOCK = 0.03
-
-
-class Timing(Struct, frozen=True):
-    """One contender in one cell, or one step by itself."""
-
-    name: str
-    time_s: float
-    """Median of the replays, a call."""
-    p20_s: float
-    p80_s: float
-    replays: int
-    calls: int
-    """Of one replay."""
-    clock_mhz: int
-    """Median under load, 0 when unknown."""
-    extra_bytes: int = 0
-    """Device memory that a call takes beside q, k, v and out, as its allocator counts it."""
-
-
-class Absent(Struct, frozen=True):
-    """One contender that could not run a cell, and why, in short."""
-
-    name: str
-    why: str
-
-
-class Row(Struct, frozen=True):
-    """One cell."""
-
-    cell: Cell
-    ours: Timing | None
-    peers: tuple[Timing, ...] = ()
-    absent: tuple[Absent, ...] = ()
-    input_sets: int = 1
-    against: str = ""
-    """The peer whose output ours was compared with."""
-    difference: float | None = None
-    """Largest absolute difference of two outputs; None when nothing else ran, or when ours was not finite (`wrong`)."""
-    allowed: float = 0.0
-    wrong: bool = False
-    throttle_bits: int = 0
-
-    @property
-    def best(self) -> Timing | None:
-        return min(self.peers, key=lambda peer: peer.time_s, default=None)
-
-    @property
-    def ratio(self) -> float | None:
-        """Time of the best peer over ours: above 1 ours is faster."""
-        return self.best.time_s / self.ours.time_s if self.best and self.ours else None
-
-    @property
-    def throttled(self) -> tuple[str, ...]:
-        return tuple(name for bit, name in THROTTLE.items() if self.throttle_bits & bit)
-
-    @property
-    def clocks_differ(self) -> bool:
-        """Whether contenders ran at clocks more than 3 % apart."""
-        known = [timing.clock_mhz for timing in (self.ours, *self.peers) if timing and timing.clock_mhz]
-        return bool(known) and max(known) - min(known) > SAME_CLOCK * max(known)
+Row = results.Row[Cell]
+"""`difference` is the largest absolute one of two outputs."""
 
 
 class Steps(Struct, frozen=True):
@@ -97,35 +25,10 @@ class Steps(Struct, frozen=True):
     steps: tuple[Timing, ...]
 
 
-class Limits(Struct, frozen=True):
-    """What this machine reached in this run, before the first cell and after the last."""
-
-    gemm_flops_per_s: tuple[float, ...] = ()
-    """8192³ bf16 by torch.matmul."""
-    copy_bytes_per_s: tuple[float, ...] = ()
-    """Read and written both counted; the faster of the driver's copy and a kernel's."""
-    same_twice: tuple[float, ...] = ()
-    """By how much the same product differed from itself, timed as two contenders: what a ratio is good for."""
-
-
-class Report(Struct, frozen=True):
+class Report(results.Report[Cell], frozen=True):
     """A run, whole or so far."""
 
-    provenance: dict[str, str]
-    limits: Limits = Limits()
-    rows: tuple[Row, ...] = ()
     naive: tuple[Steps, ...] = ()
-    seconds: float = 0.0
-    finished: bool = False
-
-
-def ratios(report: Report, group: Group) -> list[float]:
-    """Of every cell of the group that ours and a peer ran."""
-    return [row.ratio for row in report.rows if row.cell.group == group and row.ratio is not None]
-
-
-def least_and_median(values: list[float]) -> tuple[float, float] | None:
-    return (min(values), statistics.median(values)) if values else None
 
 
 def growing_share(report: Report) -> list[tuple[Cell, float]]:
@@ -149,23 +52,6 @@ def gemm_share(report: Report, seq_len: int = 16_384) -> float | None:
     return None
 
 
-def encoded(report: Report) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
-
-
 def decoded(data: bytes) -> Report:
     """Raises: msgspec.ValidationError, msgspec.DecodeError."""
     return msgspec.json.decode(data, type=Report)
-
-
-def write(report: Report, path: Path) -> None:
-    """The file whole or as it was before. Raises: OSError."""
-    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=path.resolve().parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(encoded(report))
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -1,4 +1,4 @@
-"""The numbers that all contenders of a cell share: made by torch, seen by CuPy at the same place."""
+"""The numbers that all contenders of a cell share: made by torch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ import math
 from typing import Any
 
 from attnscope_engine.bench_exact.cells import Cell
-from attnscope_engine.devices.cuda_timing import CACHE_MULTIPLE
-
-MOST_SETS = 64
 
 RISE = 1 / 16
 """Growth of a score from one key to the next in a worst case: 8 over a tile of 128 keys, a factor of 3,000 of the exponential."""
-
-
-def input_sets(cell: Cell, cache_bytes: int) -> int:
-    """How many sets of tensors a replay goes round."""
-    return min(MOST_SETS, max(1, math.ceil(CACHE_MULTIPLE * cache_bytes / cell.tensor_bytes)))
 
 
 class Tensors:
@@ -46,23 +38,3 @@ class Tensors:
             q, k, v = (x.transpose(1, 2).contiguous() for x in self.by_head)
             self._by_token = (q, k, v)
         return self._by_token
-
-    def seen_by(self, cupy: Any, torch: Any) -> tuple[Any, Any, Any, Any]:
-        """q, k, v, out as CuPy's arrays of 16-bit words in the same memory."""
-        q, k, v, out = (cupy.asarray(x.view(torch.int16)).view("uint16") for x in (*self.by_head, self.out))
-        return q, k, v, out
-
-
-class TorchsStream:
-    """torch's current stream, told as CUDA's stream protocol wants it: torch's own object tells so only in newer versions."""
-
-    def __init__(self, torch: Any) -> None:
-        self._pointer = int(torch.cuda.current_stream().cuda_stream)
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self._pointer
-
-
-def on_torchs_stream(cupy: Any, torch: Any) -> Any:
-    """A context in which CuPy launches on torch's current stream."""
-    return cupy.cuda.Stream.from_external(TorchsStream(torch))

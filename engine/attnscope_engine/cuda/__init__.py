@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from attnscope_engine.cuda import hopper
+from attnscope_engine.cuda import linear as linear
 from attnscope_engine.protocol import ITEM_BYTES, Dtype, Workload
 from attnscope_engine.variant import Unsupported
 
@@ -191,21 +192,30 @@ def splits_of(blocks: int, tiles: int, multiprocessors: int) -> int:
     return max(1, min(4 * multiprocessors // blocks, tiles // LEAST_SPLIT_TILES))
 
 
+def parameters(extra: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A kernel's own parameters with the widths that it declares: an int is an `int`, an array of the device a pointer."""
+    return tuple(np.int32(value) if isinstance(value, int) else value for value in extra)
+
+
 def attend_in_tiles(
     device: Any,
     stem: str,
     title: str,
     tensors: tuple[Any, Any, Any, Any],
     workload: Workload,
-    extra: tuple[int, ...] = (),
+    extra: tuple[Any, ...] = (),
     most_seen: int | None = None,
+    apart: int = 0,
+    block_size: int = 0,
     constants: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Launches a kernel built on `softmax_tiles.cuh`, or on `softmax_hopper.cuh` where that runs.
 
-    `extra` are the kernel's own parameters after the shape, `constants` its own beside those of the tiles.
+    `extra` are the kernel's own parameters after the shape: ints, and arrays of the device. `constants`: its own, beside those of
+    the tiles.
 
-    `most_seen`: keys that a query sees at most, all of them unless said.
+    `most_seen`: keys that a query sees at most, all of them unless said. `apart`: rows of a `MAPPED` kernel in blocks of
+    their own, behind those of all queries. `block_size`: of a `LISTED` kernel, 128.
 
     Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32; and when N ≤ 16 and
     M is long, so that few blocks would share the card, `splits`·B·H·N·(D + 1) fp32: what each split of the keys found, which a
@@ -215,13 +225,14 @@ def attend_in_tiles(
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
     group = heads // kv_heads
-    decode = queries <= MOST_DECODE_QUERIES
+    decode = queries <= MOST_DECODE_QUERIES and not apart
     tiles = softmax_tiling(title, head_dim, workload.dtype, device.shared_bytes, queries * group if decode else 0)
     if not (decode or device.portable) and hopper.fits(device.capability, workload.dtype, queries, batch * heads):
-        hopper.attend(device, stem, tensors, workload, extra, keys if most_seen is None else most_seen, constants)
+        reach = keys if most_seen is None else most_seen
+        hopper.attend(device, stem, tensors, workload, extra, reach, apart, block_size, constants)
         return
     defines = {**tiles.defines(workload.causal), **constants}
-    row_blocks = blocks(queries * group if decode else queries, tiles.block_q)
+    row_blocks = blocks(queries * group if decode else queries, tiles.block_q) + blocks(apart, tiles.block_q)
     columns = kv_heads if decode else heads
     seen = blocks(min(keys, most_seen if most_seen is not None else keys), tiles.block_k)
     splits = splits_of(row_blocks * columns * batch, seen, device.multiprocessors) if decode else 1
@@ -229,7 +240,7 @@ def attend_in_tiles(
     rows = batch * heads * queries
     parts = device.empty((splits * rows * (head_dim + 1),), "float32") if splits > 1 else lse
     shape = [np.int32(size) for size in (queries, keys, group, splits)]
-    arguments = (q, k, v, out, lse, parts, *shape, np.float32(LOG2_E * head_dim**-0.5), *(np.int32(value) for value in extra))
+    arguments = (q, k, v, out, lse, parts, *shape, np.float32(LOG2_E * head_dim**-0.5), *parameters(extra))
     kernel = device.kernel(stem, stem, defines)
     kernel((row_blocks * splits, columns, batch), tiles.threads, arguments, tiles.shared_bytes)
     if splits > 1:

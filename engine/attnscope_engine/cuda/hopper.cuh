@@ -41,6 +41,30 @@ __device__ __forceinline__ void copy_box(u32 destination, const TensorMap& map, 
                    destination), "l"(&map), "r"(barrier), "r"(column), "r"(row), "r"(matrix) : "memory");
 }
 
+// The same back: what lies outside the tensor is left out. Written by ordinary stores, a box must be made seen by the copy engine (and
+// by products) first, by each thread that wrote, before they meet.
+__device__ __forceinline__ void make_seen() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+__device__ __forceinline__ void store_box(const TensorMap& map, u32 source, int column, int row, int matrix) {
+  asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(&map), "r"(source), "r"(column),
+               "r"(row), "r"(matrix) : "memory");
+}
+__device__ __forceinline__ void stores_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+template <int LEFT>  // groups of this thread whose source may still be read
+__device__ __forceinline__ void stores_wait_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(LEFT) : "memory");
+}
+__device__ __forceinline__ void stores_wait_all() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+
+// Four 8×8 matrices of 16-bit elements, as `load_matrices` has them, to shared memory.
+__device__ __forceinline__ void store_matrices(u32 address, u32 r0, u32 r1, u32 r2, u32 r3) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+               : "memory");
+}
+__device__ __forceinline__ void store_matrices_transposed(u32 address, u32 r0, u32 r1, u32 r2, u32 r3) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address), "r"(r0), "r"(r1), "r"(r2), "r"(r3)
+               : "memory");
+}
+
 // ---- products in the background, of a warpgroup.
 __device__ __forceinline__ void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -61,5 +85,26 @@ __device__ __forceinline__ void registers_grow() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 
+// ---- two 16-bit numbers at once; NaN stays NaN.
+#define OF_PAIRS(name, instruction)                                             \
+  template <int DTYPE_>                                                         \
+  __device__ __forceinline__ u32 name(u32 a, u32 b) {                           \
+    u32 c;                                                                      \
+    if constexpr (DTYPE_ == BF16)                                               \
+      asm(instruction ".bf16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));        \
+    else                                                                        \
+      asm(instruction ".f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));         \
+    return c;                                                                   \
+  }
+OF_PAIRS(sum_of_pairs, "add.rn")
+OF_PAIRS(lower_of_pairs, "min.NaN")
+OF_PAIRS(upper_of_pairs, "max.NaN")
+
 // A number that is the same in all lanes: tells the compiler so.
 __device__ __forceinline__ int uniform(int x) { return __shfl_sync(~0u, x, 0); }
+// Products of two bf16 numbers each, the low ones and the high ones.
+__device__ __forceinline__ u32 product_of_pairs(u32 a, u32 b) {
+  u32 y;
+  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+  return y;
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ MOST_SHARED_BYTES = 227 * 1024
 """Of a block of threads on Hopper."""
 
 KEPT_IN_CACHE = 32 << 20
-"""Bytes of keys and values that causal blocks of queries, walking over several heads in turn, may spread over."""
+"""Bytes of keys and values in sight of causal blocks of queries that walk over several heads in turn."""
 
 MOST_BLOCKS = 2**31 - 2**16
 """Blocks of queries are counted in an int, and each block of threads counts one past the end."""
@@ -35,8 +35,11 @@ MOST_IDLE = 1.06
 LONG_CAUSAL = 4096
 """Causal queries from which on three warpgroups are faster than two at head dim 128."""
 
-SHORT_REACH = 1024 + 64
-"""Keys that a query sees, up to which short tiles, less of which is cut away at the edges, are faster at head dim 128."""
+SHORT_REACH = {64: 512 + 64, 128: 4096 + 64}
+"""By width: keys that a query sees, up to which short tiles, less of which is cut away at the edges, are faster.
+
+There are five of them, as a block's three warpgroups begin up to two tiles apart, each skipping what it does not see.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +97,14 @@ def fits(capability: tuple[int, int], dtype: Dtype, queries: int, heads: int) ->
 def plan(head_dim: int, queries: int, keys: int, reach: int, causal: bool) -> Plan:
     """The fastest that was measured; `reach`: about how many keys a query sees at most, as of a window."""
     width = next(width for width in cuda.WIDTHS if width >= head_dim)
+    if reach <= SHORT_REACH.get(width, 0) < keys:
+        return Plan(width, 64, 3, 5, take_turns=False, longest_first=causal)
     if width <= 64:
         return Plan(width, 128, 3, 2, take_turns=not causal, longest_first=True)
     if width == 96:
         return Plan(width, 96, 3, 2, take_turns=not causal, longest_first=causal)
     if width > 128:
         return Plan(width, {192: 112, 256: 80}[width], 2, 2, take_turns=True, longest_first=causal)
-    if reach <= SHORT_REACH < keys:
-        return Plan(width, 64, 3, 3, take_turns=False, longest_first=causal)
     rows = cuda.blocks(queries, 3 * ROWS) * 3 * ROWS
     if rows <= MOST_IDLE * queries and (queries >= LONG_CAUSAL or not causal):
         return Plan(width, 80, 3, 2, take_turns=not causal, longest_first=causal)
@@ -109,8 +112,15 @@ def plan(head_dim: int, queries: int, keys: int, reach: int, causal: bool) -> Pl
     return Plan(width, 128 if causal else wide, 2, 2, take_turns=True, longest_first=causal)
 
 
+def plan_of_blocks(head_dim: int, block_size: int) -> Plan:
+    """Where a block of queries has a list of blocks of keys: two warpgroups share it, and tiles are whole blocks or halves."""
+    width = next(width for width in cuda.WIDTHS if width >= head_dim)
+    stages = 4 if width <= 64 else 2 if width == 256 else 3
+    return Plan(width, block_size // (1 if width <= 128 else 2), 2, stages, take_turns=True, longest_first=True)
+
+
 def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
-    """Heads that are worked on in turn, out of `heads`: causal ones, as many as keep their keys and values in the cache.
+    """Heads that are worked on in turn, out of `heads`: causal (or uneven) ones, as many as keep their keys in the cache.
 
     The longest blocks of queries of all of them then come first; a call that is not causal reads each head's keys while they are
     warm instead.
@@ -126,28 +136,33 @@ def attend(
     stem: str,
     tensors: tuple[Any, Any, Any, Any],
     workload: Workload,
-    extra: tuple[int, ...],
+    extra: tuple[Any, ...],
     reach: int,
+    apart: int,
+    block_size: int,
     constants: Mapping[str, int],
 ) -> None:
     """Launches a kernel built on `softmax_hopper.cuh`.
 
-    `extra` are the kernel's own parameters after the shape, `constants` its own beside those of the plan; `reach`: about how many
-    keys a query sees at most.
+    `extra`, `apart`, `block_size` and `constants` are as in `cuda.attend_in_tiles`; `reach`: about how many keys a query sees at
+    most.
 
     Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
     """
     q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    cut = plan(head_dim, queries, keys, reach, workload.causal)
+    cut = plan_of_blocks(head_dim, block_size) if block_size else plan(head_dim, queries, keys, reach, workload.causal)
+    if apart:  # what lies behind all queries is long: it is handed out first
+        cut = replace(cut, longest_first=True)
     lse = device.empty((batch, heads, queries), "float32")
     kernel = device.kernel(stem, f"{stem}_on_hopper", {**cut.defines(workload.dtype, workload.causal), **constants})
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]
     group = heads // kv_heads
-    together = heads_together(workload.causal, batch * heads, 4 * keys * head_dim // group)
+    together = heads_together(workload.causal or apart > 0, batch * heads, 4 * min(keys, reach) * head_dim // group)
     shape = [np.int32(size) for size in (queries, keys, head_dim, batch * heads, group, together)]
     scale = np.float32(cuda.LOG2_E * head_dim**-0.5)
-    grid = min(device.multiprocessors, cuda.blocks(queries, cut.block_q) * batch * heads)
-    arguments = (*maps, out, lse, *shape, scale, *(np.int32(value) for value in extra))
+    row_blocks = cuda.blocks(queries, cut.block_q) + cuda.blocks(apart, cut.block_q)
+    grid = min(device.multiprocessors, row_blocks * batch * heads)
+    arguments = (*maps, out, lse, *shape, scale, *cuda.parameters(extra))
     kernel((grid, 1, 1), cut.threads, arguments, cut.shared_bytes)

@@ -12,6 +12,13 @@ enum Dtype { FP32 = 0, BF16 = 1, FP16 = 2 };
 
 __device__ __forceinline__ u32 shared_address(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
 
+// A number of a table that nobody writes to: read where it is needed, not before, and so not kept in a register.
+__device__ __forceinline__ int load_index(const int* from) {
+  int index;
+  asm volatile("ld.global.nc.s32 %0, [%1];" : "=r"(index) : "l"(from));
+  return index;
+}
+
 // Four 8×8 matrices of 16-bit elements (or 8×4 of 32-bit ones): lane 8m+r gives the address of row r of matrix m.
 __device__ __forceinline__ void load_matrices(u32 (&r)[4], u32 address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"

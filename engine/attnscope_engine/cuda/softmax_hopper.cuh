@@ -6,9 +6,11 @@
 // One step of a warpgroup is one batch of products: out += weights · values of the previous tile, and the scores of this one; its
 // exponentials then run beside the other warpgroups' products. The last step of a block of queries holds the first of the next.
 // Optimistic maximum: exponentials are taken against a reference that some score of the row had, and only when the sum of a
-// thread passes MOST are they taken again against the new maximum and everything before rescaled. The reference cancels in
-// out = Σ w·v / Σ w and in LSE = reference + log Σ w, so the result is exact for any input.
-// `Visible` says which keys a query sees, as in `softmax_tiles.cuh`.
+// thread passes MOST does the reference move, and everything so far with it: bf16 weights are multiplied by a power of two, fp16's,
+// which may have overflowed, taken again. The reference cancels in out = Σ w·v / Σ w and in LSE = reference + log Σ w, so the result
+// is exact for any input.
+// `Visible` says which keys a query sees, as in `softmax_tiles.cuh`. Where it says `MAPPED`, the 64 rows of a warpgroup are queries that
+// lie side by side. Where it says `LISTED`, tiles are counted by their place in its list.
 // Constants: DTYPE (16-bit), WIDTH (head_dim rounded up to a multiple of 32), BLOCK_K, WARPGROUPS, STAGES, TAKE_TURNS, LONGEST_FIRST.
 #include "wgmma.cuh"
 
@@ -17,14 +19,15 @@ constexpr int WORKERS = 128 * WARPGROUPS, THREADS = WORKERS + 128;
 constexpr int SCORES = BLOCK_K / 2, SUMS = WIDTH / 2;  // accumulators of a thread
 constexpr u32 QUERY_PANEL = ROWS * 128, QUERY_BYTES = PANELS * QUERY_PANEL;
 constexpr u32 KEY_PANEL = BLOCK_K * 128, TILE_BYTES = PANELS * KEY_PANEL;
-// Sum of a thread's weights in one tile, above which they are taken again. A weight must stay a number of its type, and its product
-// with a value a number of fp32; how far a reference lies below the maximum costs no digit.
-constexpr float MOST = DTYPE == FP16 ? 32768.f : 1.0995116e12f;  // 2^15, 2^40
-// A maximum that has grown is likely to grow on: the new reference lies so far (log2) above it. Weights keep their digits, but for
-// fp16's smallest, which then are exact to 2^-18 of the largest.
-constexpr float HEADROOM = DTYPE == FP16 ? 6.f : 32.f;
-// Growth of a maximum within a tile (log2) that is dearer to follow afterwards than to look for beforehand.
-constexpr float FAST_GROWTH = DTYPE == FP16 ? 4.f : 12.f;
+// How far (log2) a thread's sum of weights in one tile may pass 1 before the reference moves. A weight must stay a number of its type,
+// and its product with a value a number of fp32; how far a reference lies below the maximum costs no digit.
+constexpr float PASSES = DTYPE == FP16 ? 15.f : 40.f, MOST = DTYPE == FP16 ? 32768.f : 1.0995116e12f;  // MOST: 2^PASSES
+// A maximum that has grown is likely to grow on: references move so far (log2) above it, those of all rows of the warp at once.
+// Bf16 keeps the digits of small weights. Fp16's smallest are then exact to 2^-18 of the largest. With PASSES it stays 30 under the
+// exponents of fp32, so that what a factor of less than 2^-126 drops is nothing beside the new maximum.
+constexpr float HEADROOM = DTYPE == FP16 ? 6.f : 56.f;
+// After a growth that this would not have held, so many tiles have their maxima looked for before they are weighed.
+constexpr int CAREFUL_TILES = 8;
 constexpr int REGISTERS_LEFT = WARPGROUPS == 3 ? 32 : 40, REGISTERS_TAKEN = WARPGROUPS == 3 ? 160 : 232;
 
 // Bytes in shared memory, in this order; tiles are aligned to 1024 for the swizzle.
@@ -38,107 +41,8 @@ constexpr u32 NEXT_FULL = VALUES_FREE + 8 * STAGES, NEXT_FREE = NEXT_FULL + 16, 
 // of one kernel must not run at the same time.
 __device__ int handed_out[2];
 
-struct Call {
-  int queries, keys, width;  // rows of q and of k; head_dim itself
-  int heads, heads_per_key_head, heads_together;  // B·H; heads whose blocks are worked on in turn, so that their keys stay in the cache
-  float scale_log2;  // scale · log2(e): exponentials are taken to base two
-};
-
-// A block of BLOCK_Q queries and the tiles that it sees: from end − 1 down to `first`, then those of the sinks down to 0.
-struct Work {
-  int first_row, head, end, first, sink_tiles;
-  __device__ __forceinline__ int tiles() const { return end - first + sink_tiles; }
-  // The tile after `tile`, which is not the last.
-  __device__ __forceinline__ int after(int tile) const { return sink_tiles && tile == first ? sink_tiles - 1 : tile - 1; }
-};
-
-// Place and phase of the `count`-th use of a ring.
-template <int STAGES_>
-__device__ __forceinline__ u32 stage_of(u32 count) {
-  return count % STAGES_;
-}
-template <int STAGES_>
-__device__ __forceinline__ u32 parity_of(u32 count) {
-  return count / STAGES_ & 1;
-}
-
-__device__ __forceinline__ int tiles_below(int key) { return (key + BLOCK_K - 1) / BLOCK_K; }
-__device__ __forceinline__ int blocks_of_a_head(const Call& call) { return (call.queries + BLOCK_Q - 1) / BLOCK_Q; }
-
-// The `number`-th block: heads in groups of heads_together, in each group the longest rows of all heads first.
-template <class Visible>
-__device__ __forceinline__ Work work_of(const Call& call, const Visible& visible, int number) {
-  const int blocks = blocks_of_a_head(call), of_group = call.heads_together * blocks, group = number / of_group;
-  const int first_head = group * call.heads_together, heads = min(call.heads_together, call.heads - first_head);
-  const int inside = number - group * of_group, place = inside / heads;
-  Work work;
-  work.head = first_head + inside - place * heads;
-  // Blocks are counted from the last row back, so that it is the first, which sees the least, that may be short: it then begins at
-  // a row below zero.
-  work.first_row = call.queries - (LONGEST_FIRST ? place + 1 : blocks - place) * BLOCK_Q;
-  work.end = tiles_below(visible.high(work.first_row + BLOCK_Q - 1));
-  work.first = min(visible.low(max(work.first_row, 0)) / BLOCK_K, work.end);
-  work.sink_tiles = visible.sinks ? min(tiles_below(visible.sinks), work.first) : 0;
-  return work;
-}
-
-// Lets the producer have what all lanes of this warp are through with.
-__device__ __forceinline__ void release(u32 barrier) {
-  __syncwarp();
-  if ((threadIdx.x & 31) == 0) barrier_arrive(barrier);
-}
-
-// ---------------------------------------------------------------- the producer: one thread
-
-template <class Visible>
-__device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_number, const TensorMap& q, const TensorMap& k,
-                                            const TensorMap& v, const Call& call, const Visible& visible) {
-  const int all = blocks_of_a_head(call) * call.heads;
-  u32 tiles = 0, blocks = 0;  // brought so far
-  const auto bring = [&](const TensorMap& map, u32 to, u32 full, u32 free, int tile, int matrix) {
-    const u32 stage = stage_of<STAGES>(tiles);
-    barrier_wait(memory + free + 8 * stage, parity_of<STAGES>(tiles) ^ 1);
-    barrier_expect(memory + full + 8 * stage, TILE_BYTES);
-#pragma unroll
-    for (int panel = 0; panel < PANELS; ++panel)
-      copy_box(memory + to + stage * TILE_BYTES + panel * KEY_PANEL, map, memory + full + 8 * stage, 64 * panel, tile * BLOCK_K, matrix);
-  };
-  const auto bring_queries = [&](const Work& work) {
-#pragma unroll 1
-    for (int group = 0; group < WARPGROUPS; ++group) {
-      barrier_wait(memory + QUERIES_FREE + 8 * group, (blocks & 1) ^ 1);
-      barrier_expect(memory + QUERIES_FULL + 8 * group, QUERY_BYTES);
-#pragma unroll
-      for (int panel = 0; panel < PANELS; ++panel)
-        copy_box(memory + group * QUERY_BYTES + panel * QUERY_PANEL, q, memory + QUERIES_FULL + 8 * group, 64 * panel,
-                 work.first_row + ROWS * group, work.head);
-    }
-  };
-
-#pragma unroll 1
-  for (int number = blockIdx.x; number < all; ++blocks) {
-    const Work work = work_of(call, visible, number);
-    number = gridDim.x + (LONGEST_FIRST ? atomicAdd(handed_out, 1) : number);
-    const int key_head = work.head / call.heads_per_key_head, count = work.tiles();
-    int tile = work.end == work.first ? work.sink_tiles - 1 : work.end - 1;
-    if (count == 0) bring_queries(work);
-#pragma unroll 1
-    for (int i = 0; i < count; ++i) {
-      bring(k, KEYS_AT, KEYS_FULL, KEYS_FREE, tile, key_head);
-      if (i == 0) bring_queries(work);
-      bring(v, VALUES_AT, VALUES_FULL, VALUES_FREE, tile, key_head);
-      tile = work.after(tile);
-      ++tiles;
-    }
-    if (LONGEST_FIRST) {
-      const u32 stage = stage_of<2>(blocks);
-      barrier_wait(memory + NEXT_FREE + 8 * stage, parity_of<2>(blocks) ^ 1);
-      next_number[stage] = number;
-      barrier_arrive(memory + NEXT_FULL + 8 * stage);
-    }
-  }
-  if (LONGEST_FIRST && atomicAdd(handed_out + 1, 1) == (int)gridDim.x - 1) handed_out[0] = handed_out[1] = 0;
-}
+#include "softmax_work.cuh"
+#include "softmax_producers.cuh"
 
 // ---------------------------------------------------------------- a warpgroup: 64 queries, two rows a thread
 
@@ -191,46 +95,78 @@ __device__ __forceinline__ void weigh(u32 (&weights)[SCORES / 2], float (&sum)[2
   }
 }
 
-// The usual way: against the reference that the rows have. False, with nothing changed, when a row of the warp has outgrown it.
-__device__ __forceinline__ bool absorb_quickly(u32 (&weights)[SCORES / 2], const float (&scores)[SCORES], Rows& rows, float scale) {
+// True if a row of the warp has a sum (its thread's, in this tile) above `most`, or NaN, which a reference of −∞ makes.
+__device__ __forceinline__ bool passes(const float (&sum)[2], float most) {
+  return __any_sync(~0u, !(sum[0] <= most && sum[1] <= most));
+}
+
+// Where a row has outgrown its reference and bf16 still holds the weights: references move by what the sums say, and what was weighed
+// moves along. Nothing is weighed twice; all factors are powers of two, so nothing is rounded.
+__device__ __forceinline__ void move_references(u32 (&weights)[SCORES / 2], float (&sum)[2], Rows& rows, float (&sums)[SUMS]) {
+  float factor[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float x = fmaxf(sum[half], __shfl_xor_sync(~0u, sum[half], 1));
+    x = fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+    const int grown = (int)(__float_as_uint(x) >> 23) - 127, steps = min(max(grown + (int)HEADROOM, 0), 126);
+    factor[half] = __uint_as_float((u32)(127 - steps) << 23);
+    rows.reference[half] += (float)steps;
+    rows.sum[half] *= factor[half];
+    sum[half] *= factor[half];
+  }
+#pragma unroll
+  for (int i = 0; i < SUMS; ++i) sums[i] *= factor[(i >> 1) & 1];
+  const u32 pairs[2] = {pack<DTYPE>(factor[0], factor[0]), pack<DTYPE>(factor[1], factor[1])};
+#pragma unroll
+  for (int i = 0; i < SCORES / 2; ++i) weights[i] = product_of_pairs(weights[i], pairs[i & 1]);
+}
+
+// The usual way: against the reference that the rows have. False, with nothing changed, when that can not be.
+template <bool FIRST>
+__device__ __forceinline__ bool absorb_quickly(u32 (&weights)[SCORES / 2], const float (&scores)[SCORES], Rows& rows, float (&sums)[SUMS],
+                                               float scale) {
   float sum[2];
   weigh(weights, sum, scores, rows.reference, scale);
-  if (__any_sync(~0u, !(sum[0] <= MOST && sum[1] <= MOST))) return false;  // NaN, of a reference of −∞, is more than MOST too
+  if (passes(sum, MOST)) {
+    if (FIRST || DTYPE == FP16 || passes(sum, 8.5070592e37f)) return false;  // 2^126
+    move_references(weights, sum, rows, sums);
+  }
   rows.sum[0] += sum[0];
   rows.sum[1] += sum[1];
   return true;
 }
 
-// The sure way: a new reference, and everything so far rescaled to it. True if no row of the warp grew fast.
+// The sure way: maxima first, and where one has grown more than `slack` past its reference, new references for all rows of the warp,
+// and everything so far rescaled to them. True if a row has grown steeply.
 template <bool FIRST>
 __device__ __forceinline__ bool absorb_surely(u32 (&weights)[SCORES / 2], const float (&scores)[SCORES], Rows& rows,
-                                              float (&sums)[SUMS], float scale) {
-  float top[2], shift[2], correction[2], sum[2];
-  bool grew = false, grew_fast = false;
+                                              float (&sums)[SUMS], float scale, float slack) {
+  float top[2], shift[2], sum[2];
+  bool steep = false;
   largest<1>(top, scores, scale);
+  if (FIRST) {
+    rows.reference[0] = top[0], rows.reference[1] = top[1];
+    rows.sum[0] = rows.sum[1] = 0.f;
+  } else if (__any_sync(~0u, top[0] > rows.reference[0] + slack || top[1] > rows.reference[1] + slack)) {
+    float factor[2];
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const float before = rows.reference[half];
-    if (FIRST) {
-      rows.reference[half] = top[half];
-      rows.sum[half] = 0.f;
-    } else {
-      if (top[half] > before) rows.reference[half] = top[half] + HEADROOM;
-      correction[half] = top[half] > before ? exp2_fast(before - rows.reference[half]) : 1.f;
-      rows.sum[half] *= correction[half];
-      grew |= top[half] > before;
-      grew_fast |= top[half] > before + FAST_GROWTH;
+    for (int half = 0; half < 2; ++half) {
+      const float before = rows.reference[half], wanted = top[half] + (before == NEG_INF ? 0.f : HEADROOM);
+      steep |= before != NEG_INF && top[half] > before + (HEADROOM + PASSES);
+      factor[half] = wanted > before ? exp2_fast(before - wanted) : 1.f;
+      rows.reference[half] = fmaxf(before, wanted);
+      rows.sum[half] *= factor[half];
     }
-    shift[half] = rows.reference[half] == NEG_INF ? 0.f : rows.reference[half];
-  }
-  if (!FIRST && __any_sync(~0u, grew)) {
 #pragma unroll
-    for (int i = 0; i < SUMS; ++i) sums[i] *= correction[(i >> 1) & 1];
+    for (int i = 0; i < SUMS; ++i) sums[i] *= factor[(i >> 1) & 1];
+    steep = __any_sync(~0u, steep);
   }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) shift[half] = rows.reference[half] == NEG_INF ? 0.f : rows.reference[half];
   weigh(weights, sum, scores, shift, scale);
   rows.sum[0] += sum[0];
   rows.sum[1] += sum[1];
-  return FIRST || !__any_sync(~0u, grew_fast);
+  return steep;
 }
 
 __device__ __forceinline__ void multiply_scores(float (&scores)[SCORES], u32 queries, u32 keys) {
@@ -248,7 +184,9 @@ __device__ __forceinline__ void add_values(float (&sums)[SUMS], const u32 (&weig
 
 // out and LSE of the thread's rows `row` and row + 8, straight from the registers: four lanes that share a row exchange what they
 // hold, a 4×4 transposition, so that each stores 8 neighbouring columns at once.
-__device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS], const Rows& rows, const Call& call, int head, int row) {
+template <class Visible>
+__device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS], const Rows& rows, const Call& call, const Visible& visible,
+                                      int head, int row) {
   const int lane = threadIdx.x & 3;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -256,8 +194,13 @@ __device__ __forceinline__ void store(u16* out, float* lse, float (&sums)[SUMS],
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
     const float factor = sum == 0.f ? 0.f : reciprocal(sum);
-    const i64 place = (i64)head * call.queries + row + 8 * half;
-    const bool inside = row + 8 * half >= 0;
+    i64 place = (i64)head * call.queries + row + 8 * half;
+    bool inside = row + 8 * half >= 0;
+    if constexpr (is_mapped<Visible>(0)) {
+      const int query = inside ? visible.to(row + 8 * half) : -1;
+      place = (i64)head * call.queries + query;
+      inside = query >= 0;
+    }
 #pragma unroll
     for (int group = 0; group < WIDTH / 32; ++group) {
       u32 packed[4];
@@ -291,17 +234,20 @@ template <class Visible>
 __device__ __forceinline__ void attend(u32 memory, const volatile int* next_number, u16* out, float* lse, const Call& call,
                                        const Visible& visible) {
   const int group = uniform(threadIdx.x >> 7), thread = threadIdx.x & 127, row_of_thread = 16 * (thread >> 5) + ((thread & 31) >> 2);
-  const int all = blocks_of_a_head(call) * call.heads;
+  const int all = blocks_of_a_head(call, visible) * call.heads;
   float sums[SUMS], scores[SCORES];
   u32 weights[SCORES / 2];
   Rows rows;
-  u32 tiles = 0, blocks = 0;  // tiles of keys, and blocks of queries, that are through
+  Use use;  // of the next tile
+  u32 blocks = 0;  // of queries that are through
   // What the last block of queries left to do: nothing, its store, or its last product with values and then its store.
   enum { NOTHING, STORE, PRODUCT } pending = NOTHING;
   int pending_row = 0, pending_head = 0;
+  Use worked_on;      // the last tile that was no skipped one
+  int skipped = 0;    // tiles since
 
-  const auto wait_for = [&](u32 full, u32 tile) { barrier_wait(memory + full + 8 * stage_of<STAGES>(tile), parity_of<STAGES>(tile)); };
-  const auto free = [&](u32 barrier, u32 tile) { release(memory + barrier + 8 * stage_of<STAGES>(tile)); };
+  const auto wait_for = [&](u32 full, Use tile) { barrier_wait(memory + full + 8 * tile.stage(), tile.parity()); };
+  const auto free = [&](u32 barrier, Use tile) { release(memory + barrier + 8 * tile.stage()); };
   // Warpgroups that take turns: one issues its products while the other makes exponentials.
   const auto begin_turn = [&] {
     if (TAKE_TURNS) named_sync(1 + group, 256);
@@ -312,28 +258,31 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
   const auto start_scores = [&] {
     products_begin();
     multiply_scores(scores, uniform(operand(memory + group * QUERY_BYTES, 16)),
-                    uniform(operand(memory + KEYS_AT + stage_of<STAGES>(tiles) * TILE_BYTES, 16)));
+                    uniform(operand(memory + KEYS_AT + use.stage() * TILE_BYTES, 16)));
   };
-  const auto start_values = [&](int add) {  // of the tile before
+  const auto start_values = [&](Use tile, int add) {
     products_begin();
-    add_values(sums, weights, uniform(operand(memory + VALUES_AT + stage_of<STAGES>(tiles - 1) * TILE_BYTES, KEY_PANEL)), add);
+    add_values(sums, weights, uniform(operand(memory + VALUES_AT + tile.stage() * TILE_BYTES, KEY_PANEL)), add);
   };
+  // With two stages a product is not kept while tiles are skipped.
+  const auto pending_tile = [&] { return STAGES > 2 ? worked_on : use.last(); };
   const auto finish_product = [&](int add) {
-    wait_for(VALUES_FULL, tiles - 1);
-    start_values(add);
+    wait_for(VALUES_FULL, pending_tile());
+    start_values(pending_tile(), add);
     products_commit();
     products_wait<0>();
-    free(VALUES_FREE, tiles - 1);
+    free(VALUES_FREE, pending_tile());
   };
-  const auto store_pending = [&] { store(out, lse, sums, rows, call, pending_head, pending_row + row_of_thread); };
+  const auto store_pending = [&] { store(out, lse, sums, rows, call, visible, pending_head, pending_row + row_of_thread); };
   const auto skip_tile = [&] {
     begin_turn();
     end_turn();
-    wait_for(KEYS_FULL, tiles);
-    free(KEYS_FREE, tiles);
-    wait_for(VALUES_FULL, tiles);
-    free(VALUES_FREE, tiles);
-    ++tiles;
+    wait_for(KEYS_FULL, use);
+    free(KEYS_FREE, use);
+    wait_for(VALUES_FULL, use);
+    free(VALUES_FREE, use);
+    use = use.next();
+    ++skipped;
   };
   int add = 0;  // whether `sums` holds something of this block already
 
@@ -342,20 +291,24 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
   for (int number = blockIdx.x;; ++blocks) {
     const bool valid = number < all;
     Work work = {0, 0, 0, 0, 0};
-    int row = 0, before = 0, left = 0, behind = 0;  // tiles of the block to skip, to work on, and to skip again
+    int row = 0, ahead = 0, left = 0, behind = 0;  // tiles of the block to skip, to work on, and to skip again
     if (valid) {
       work = work_of(call, visible, number);
       row = work.first_row + ROWS * group;
       const int last = row + ROWS - 1, all_tiles = work.tiles();
-      before = uniform(last >= 0 ? work.end - tiles_below(visible.high(last)) : all_tiles);
-      behind = uniform(visible.sinks || last < 0 ? 0 : min(visible.low(max(row, 0)) / BLOCK_K, work.end) - work.first);
-      left = all_tiles - before - behind;
+      if constexpr (!is_listed<Visible>(0)) {
+        ahead = uniform(last >= 0 ? work.end - tiles_below(visible.high(last)) : all_tiles);
+        behind = uniform(visible.sinks || last < 0 ? 0 : min(visible.low(max(row, 0)) / BLOCK_K, work.end) - work.first);
+      }
+      left = all_tiles - ahead - behind;
       if (left <= 0) {
-        before = all_tiles;
+        ahead = all_tiles;
         left = behind = 0;
       }
     }
-    if (pending == STORE || (pending == PRODUCT && (before > 0 || left == 0))) {  // no step here to join it with
+    // The product waits for the first step of this block, if there is one before the ring comes round to the tile that it holds.
+    const bool joins = left > 0 && skipped + ahead <= STAGES - 2;
+    if (pending == STORE || (pending == PRODUCT && !joins)) {
       if (pending == PRODUCT) finish_product(add);
       store_pending();
       pending = NOTHING;
@@ -363,17 +316,18 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
     if (!valid) break;
 
 #pragma unroll 1
-    for (int i = 0; i < before; ++i) skip_tile();
+    for (int i = 0; i < ahead; ++i) skip_tile();
     barrier_wait(memory + QUERIES_FULL + 8 * group, blocks & 1);
     const auto free_queries = [&] { release(memory + QUERIES_FREE + 8 * group); };
     if (left > 0) {
-      int tile = work.end - 1 - before;
+      int tile = work.end - 1 - ahead;
       if (visible.sinks && tile < work.first) tile += work.sink_tiles - work.first;  // only sinks are seen
 #if CHANGES_SCORES
       const float slope = visible.change.slope(work.head % visible.change.heads);
 #endif
       const auto mask = [&] {
-        const int first_key = tile * BLOCK_K;
+        int first_key = tile * BLOCK_K;
+        if constexpr (is_listed<Visible>(0)) first_key = visible.tile(tile) * BLOCK_K;
 #if CHANGES_SCORES
         visible.change.template apply<SCORES>(scores, visible.change.bias(slope, row + row_of_thread, first_key));
 #endif
@@ -381,17 +335,17 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
         const bool late = first_key + BLOCK_K > visible.high(max(row, 0));
         if (early || late) mask_scores(scores, first_key, row + row_of_thread, visible, early, late);
       };
-      wait_for(KEYS_FULL, tiles);
+      wait_for(KEYS_FULL, use);
       if (pending == PRODUCT) {
-        wait_for(VALUES_FULL, tiles - 1);
+        wait_for(VALUES_FULL, pending_tile());
         begin_turn();
-        start_values(add);
+        start_values(pending_tile(), add);
         start_scores();
         products_commit();
         end_turn();
         products_wait<0>();
-        free(VALUES_FREE, tiles - 1);
-        free(KEYS_FREE, tiles);
+        free(VALUES_FREE, pending_tile());
+        free(KEYS_FREE, use);
         if (left == 1) free_queries();
         store_pending();
       } else {
@@ -400,47 +354,49 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
         products_commit();
         end_turn();
         products_wait<0>();
-        free(KEYS_FREE, tiles);
+        free(KEYS_FREE, use);
         if (left == 1) free_queries();
       }
-      ++tiles;
+      use = use.next();
       mask();
       largest<4>(rows.reference, scores, call.scale_log2);  // a quarter of the scores is a good guess
       rows.sum[0] = rows.sum[1] = 0.f;
-      if (!absorb_quickly(weights, scores, rows, call.scale_log2)) absorb_surely<true>(weights, scores, rows, sums, call.scale_log2);
+      if (!absorb_quickly<true>(weights, scores, rows, sums, call.scale_log2)) absorb_surely<true>(weights, scores, rows, sums, call.scale_log2, 0.f);
       add = 0;
-      int alarm = 0;  // 1: the last tile was taken again; 2: maxima grow so fast that tiles are taken the sure way at once
+      int careful = 0;  // tiles left that are taken the sure way at once
 #pragma unroll 1
       while (--left > 0) {
         tile = work.after(tile);
-        wait_for(VALUES_FULL, tiles - 1);
-        wait_for(KEYS_FULL, tiles);
+        const Use last = use.last();
+        wait_for(VALUES_FULL, last);
+        wait_for(KEYS_FULL, use);
         begin_turn();
-        start_values(add);
+        start_values(last, add);
         start_scores();
         products_commit();
         end_turn();
         products_wait<0>();
-        free(VALUES_FREE, tiles - 1);
-        free(KEYS_FREE, tiles);
+        free(VALUES_FREE, last);
+        free(KEYS_FREE, use);
         if (left == 1) free_queries();
-        ++tiles;
-        mask();
+        use = use.next();
+        if constexpr (!is_listed<Visible>(0)) mask();
+        else if (BLOCK_K < Visible::BLOCK) mask();  // else only the first tile of a list is seen in part
         add = 1;
-        if (alarm < 2 && absorb_quickly(weights, scores, rows, call.scale_log2)) {
-          alarm = 0;
-        } else {
-          const bool slow = absorb_surely<false>(weights, scores, rows, sums, call.scale_log2);
-          alarm = alarm < 2 ? alarm + 1 : slow ? 0 : 2;
+        if (careful > 0 || !absorb_quickly<false>(weights, scores, rows, sums, call.scale_log2)) {
+          const bool steep = absorb_surely<false>(weights, scores, rows, sums, call.scale_log2, careful > 0 ? PASSES : 0.f);
+          careful = steep ? CAREFUL_TILES : max(careful - 1, 0);
         }
       }
       pending = PRODUCT;
-      if (behind > 0) {
+      worked_on = use.last();
+      skipped = 0;
+      if (behind > STAGES - 2) {
         finish_product(add);
         pending = STORE;
-#pragma unroll 1
-        for (int i = 0; i < behind; ++i) skip_tile();
       }
+#pragma unroll 1
+      for (int i = 0; i < behind; ++i) skip_tile();
     } else {  // no key in sight of these rows
       free_queries();
 #pragma unroll
@@ -451,10 +407,8 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
     pending_row = row;
     pending_head = work.head;
     if (LONGEST_FIRST) {
-      const u32 stage = stage_of<2>(blocks);
-      barrier_wait(memory + NEXT_FULL + 8 * stage, parity_of<2>(blocks));
-      number = uniform(next_number[stage]);
-      release(memory + NEXT_FREE + 8 * stage);
+      number = uniform(announced(memory, next_number, blocks));
+      release(memory + NEXT_FREE + 8 * (blocks % 2));
     } else {
       number += gridDim.x;
     }
@@ -482,14 +436,20 @@ __device__ __forceinline__ void softmax_on_hopper(const TensorMap& q, const Tens
     }
     for (int i = 0; i < 2; ++i) {
       barrier_init(memory + NEXT_FULL + 8 * i, 1);
-      barrier_init(memory + NEXT_FREE + 8 * i, 4 * WARPGROUPS);
+      barrier_init(memory + NEXT_FREE + 8 * i, 4 * WARPGROUPS + WARPGROUPS);  // warps that work, threads that bring queries
     }
     barriers_are_made();
   }
   __syncthreads();
   if (uniform(threadIdx.x >> 7) == WARPGROUPS) {
     registers_shrink<REGISTERS_LEFT>();
-    if (threadIdx.x == WORKERS) bring_tiles(memory, next_number, q, k, v, call, visible);
+    const int warp = uniform(threadIdx.x >> 5) - WORKERS / 32;
+    if ((threadIdx.x & 31) == 0) {
+      if (warp == 0)
+        bring_tiles(memory, next_number, k, v, call, visible);
+      else if (warp <= WARPGROUPS)
+        bring_queries(memory, next_number, q, call, visible, warp - 1);
+    }
   } else {
     registers_grow<REGISTERS_TAKEN>();
     attend(memory, next_number, out, lse, call, visible);

@@ -261,7 +261,7 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   const Place block(tensors, shape);
   const Rows<Visible> rows = {visible, shape.queries, shape.heads_per_key_head};
   const int last_row = min(block.first_row + BLOCK_Q, rows.count()) - 1;
-  const Walk walk = walk_of(rows, block.first_row, last_row, block.split, shape.splits);
+  const auto walk = walk_of(rows, block.first_row, last_row, block.split, shape.splits);
   const auto load = [&](int buffer, int tile) {
     const int key0 = walk.first_key(tile);
     Keys{memory + buffer}.template load<BLOCK_K, THREADS>(block.k, key0, shape.keys, HEAD_DIM, HEAD_DIM);
@@ -271,7 +271,7 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   // Two buffers of a tile of keys and one of values. Queries pass through the second, and may need more than it.
   const Keys queries = {memory + 2 * TILE_BYTES};
   queries.template load_scattered<BLOCK_Q, THREADS>(block.q, block.first_row, rows.count(), HEAD_DIM,
-                                                    [&](int row) { return rows.place(row); });
+                                                    [&](int row) { return rows.from(row); });
   if (walk.begin < walk.end) load(0, walk.begin);
   wait_for_copies();
   __syncthreads();

@@ -38,9 +38,9 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   const Place block(tensors, shape);
   const Rows<Visible> rows = {visible, shape.queries, shape.heads_per_key_head};
   const int last_row = min(block.first_row + BLOCK_Q, rows.count()) - 1;
-  const Walk walk = walk_of(rows, block.first_row, last_row, block.split, shape.splits);
+  const auto walk = walk_of(rows, block.first_row, last_row, block.split, shape.splits);
 
-  queries.load_scattered<BLOCK_Q, THREADS>(block.q, block.first_row, rows.count(), HEAD_DIM, [&](int row) { return rows.place(row); });
+  queries.load_scattered<BLOCK_Q, THREADS>(block.q, block.first_row, rows.count(), HEAD_DIM, [&](int row) { return rows.from(row); });
   if (walk.begin < walk.end) keys.load<BLOCK_K, THREADS>(block.k, walk.first_key(walk.begin), shape.keys, HEAD_DIM, HEAD_DIM);
   wait_for_copies();
   __syncthreads();

@@ -4,6 +4,10 @@
 // keys split over blocks: Dao et al. 2023, "Flash-Decoding".
 // `Visible` says which keys a query sees: [low(query), high(query)) and the first `sinks` of those below high(query); low and high
 // never decrease with the query. Tiles that no row of the block sees are not visited.
+// Where it says `MAPPED`, what is counted here are its own rows, `rows()` of them: row r is query `from(r)`, and its results are those
+// of query `to(r)`, or are dropped where that is negative. Low and high must then not decrease within a block of rows.
+// Where it says `LISTED`, a row sees only some tiles below high(row): the `tile(i)`, ascending, with i from list_begin(row) to
+// list_end(row), which are the same for all rows of a block.
 // Constants: DTYPE, HEAD_DIM, WIDTH (it rounded up to a multiple of 32), BLOCK_Q rows and BLOCK_K keys, WARP_ROWS rows of a warp,
 // KEY_WARPS warps that share rows and halve the keys of a tile, CHUNK keys that a warp takes at a time; DECODE: few queries, so
 // the rows of a block are those of all heads of a key head, and the keys may be cut into `splits` parts.
@@ -27,16 +31,48 @@ struct Tensors {
   float *lse, *parts;
 };
 
+template <class Visible>
+__device__ constexpr auto is_mapped(int) -> decltype(Visible::MAPPED) {
+  return Visible::MAPPED;
+}
+template <class Visible>
+__device__ constexpr bool is_mapped(long) {
+  return false;
+}
+
+template <class Visible>
+__device__ constexpr auto is_listed(int) -> decltype(Visible::LISTED) {
+  return Visible::LISTED;
+}
+template <class Visible>
+__device__ constexpr bool is_listed(long) {
+  return false;
+}
+
 // The rows that a block takes its own from, and the keys that they see. A row is a query; DECODE it is a query of one of the heads
 // of a key head, and those of one query lie side by side, so that what is seen still never decreases.
 template <class Visible>
 struct Rows {
   Visible visible;
   int queries, heads;
-  __device__ __forceinline__ int count() const { return DECODE ? queries * heads : queries; }
+  static constexpr bool MAPPED = is_mapped<Visible>(0);
+  __device__ __forceinline__ int count() const {
+    int rows = queries;
+    if constexpr (MAPPED) rows = visible.rows();
+    return DECODE ? rows * heads : rows;
+  }
   __device__ __forceinline__ int query(int row) const { return DECODE ? row / heads : row; }
-  // Row of q and of out, from the first of the (first) head on.
-  __device__ __forceinline__ i64 place(int row) const { return DECODE ? (i64)(row % heads) * queries + row / heads : row; }
+  // Row of q, and of out, from the first of the (first) head on; of out it is negative where nothing is to be stored.
+  __device__ __forceinline__ i64 from(int row) const {
+    int query = this->query(row);
+    if constexpr (MAPPED) query = visible.from(query);
+    return DECODE ? (i64)(row % heads) * queries + query : query;
+  }
+  __device__ __forceinline__ i64 to(int row) const {
+    int query = this->query(row);
+    if constexpr (MAPPED) query = visible.to(query);
+    return DECODE ? (i64)(row % heads) * queries + query : query;
+  }
   __device__ __forceinline__ int low(int row) const { return visible.low(query(row)); }
   __device__ __forceinline__ int high(int row) const { return visible.high(query(row)); }
   __device__ __forceinline__ int sinks() const { return visible.sinks; }
@@ -59,7 +95,7 @@ struct Walk {
   __device__ __forceinline__ int place(int i) const { return (i < sink_tiles ? i : first_tile + i - sink_tiles) * BLOCK_K; }
 };
 template <class Visible>
-__device__ __forceinline__ Walk walk_of(const Rows<Visible>& rows, int first_row, int last_row, int split, int splits) {
+__device__ __forceinline__ Walk walk_between(const Rows<Visible>& rows, int first_row, int last_row, int split, int splits) {
   Walk walk;
   const int end_tile = (rows.high(last_row) + BLOCK_K - 1) / BLOCK_K;
   walk.first_tile = rows.low(first_row) / BLOCK_K;
@@ -71,6 +107,22 @@ __device__ __forceinline__ Walk walk_of(const Rows<Visible>& rows, int first_row
   walk.begin = DECODE ? (int)((i64)tiles * split / splits) : 0;
   walk.end = DECODE ? (int)((i64)tiles * (split + 1) / splits) : tiles;
   return walk;
+}
+template <class Visible>
+struct ListedWalk {
+  const Visible& visible;
+  int list, begin, end;
+  __device__ __forceinline__ int first_key(int i) const { return visible.tile(list + i) * BLOCK_K; }
+};
+template <class Visible>
+__device__ __forceinline__ auto walk_of(const Rows<Visible>& rows, int first_row, int last_row, int split, int splits) {
+  if constexpr (is_listed<Visible>(0)) {
+    const int list = rows.visible.list_begin(rows.query(first_row)), tiles = rows.visible.list_end(rows.query(first_row)) - list;
+    return ListedWalk<Visible>{rows.visible, list, DECODE ? (int)((i64)tiles * split / splits) : 0,
+                               DECODE ? (int)((i64)tiles * (split + 1) / splits) : tiles};
+  } else {
+    return walk_between(rows, first_row, last_row, split, splits);
+  }
 }
 
 // What is the same in all threads of a block: its place in the grid, and its tensors from the first of its rows and keys on.
@@ -113,7 +165,9 @@ __device__ __forceinline__ void finish_row(const Tensors& tensors, const Shape& 
   const float factor = total == 0.f ? 0.f : 1.f / total;
   const float log_sum = total == 0.f ? NEG_INF : 0.6931471805599453f * (base + log2_fast(total));
   const bool partial = DECODE && shape.splits > 1;
-  const i64 all_rows = (i64)gridDim.z * gridDim.y * rows.count(), place = block.first_place + rows.place(row);
+  const i64 to = rows.to(row);
+  if (Rows<Visible>::MAPPED && to < 0) return;
+  const i64 all_rows = (i64)gridDim.z * gridDim.y * rows.count(), place = block.first_place + to;
   const i64 part = block.split * all_rows + place;
   if ((lane() & 3) == 0) *(partial ? tensors.parts + shape.splits * all_rows * HEAD_DIM + part : tensors.lse + place) = log_sum;
 #pragma unroll

@@ -32,6 +32,10 @@ def text() -> str:
     return HEAD + "".join(_struct(width) for width in WIDTHS)
 
 
+TURNED_WIDTH = 64
+"""Columns of the two products that only linear attention makes, whose columns are the tokens of a chunk."""
+
+
 def _struct(width: int) -> str:
     count = width // 2
     numbers = ", ".join(f"%{i}" for i in range(count))
@@ -49,6 +53,27 @@ def _struct(width: int) -> str:
         return f'mov.b64 {name}, {{%{count + number}, " DESCRIPTOR_HIGH "}};\\n'
 
     left_registers = "{" + ", ".join(f"%{count + i}" for i in range(4)) + "}"
+    turned = f"""
+  // a from registers, b stored with its N as rows: a state, turned, times queries.{
+        product(
+            f"registers_rows(float (&d)[{count}], u32 a0, u32 a1, u32 a2, u32 a3, u32 b, int add)",
+            '"r"(a0), "r"(a1), "r"(a2), "r"(a3)',
+            5,
+            descriptor("b", 4),
+            left_registers,
+            "0",
+        )
+    }
+  // Both from shared memory, a stored with its 16 as rows, b with its N: values, turned, times weights.{
+        product(
+            f"turned(float (&d)[{count}], u32 a, u32 b, int add)",
+            '"r"(a)',
+            2,
+            descriptor("a", 0) + descriptor("b", 1),
+            "a",
+            "1, 0",
+        )
+    }"""
     return f"""
 template <>
 struct Wgmma<{width}> {{
@@ -71,6 +96,6 @@ struct Wgmma<{width}> {{
             left_registers,
             "1",
         )
-    }
+    }{turned if width == TURNED_WIDTH else ""}
 }};
 """

@@ -45,6 +45,8 @@ class Scratch:
 
     def __init__(self) -> None:
         self._arrays: list[Any] = []
+        self._values: dict[int, NDArray[Any]] = {}
+        """What was copied to the device, by place."""
         self._next = 0
 
     def restart(self) -> None:
@@ -55,11 +57,22 @@ class Scratch:
         """The workspace at this place of the call, made when it is new or was of another shape."""
         place = self._next
         self._next += 1
+        self._values.pop(place, None)
         if place == len(self._arrays):
             self._arrays.append(make(shape, dtype))
         elif self._arrays[place].shape != shape or self._arrays[place].dtype != np.dtype(dtype):
             self._arrays[place] = make(shape, dtype)
         return self._arrays[place]
+
+    def keep(self, values: NDArray[Any], make: Callable[[tuple[int, ...], str], Any]) -> Any:
+        """These values at this place of the call, copied when the place held others: not while a call is repeated."""
+        place = self._next
+        held = self._values.get(place)
+        array = self.take(values.shape, values.dtype.name, make)
+        if held is not values and not (held is not None and held.dtype == values.dtype and np.array_equal(held, values)):
+            array.set(values)
+        self._values[place] = values
+        return array
 
 
 class CudaDevice:
@@ -218,6 +231,10 @@ class CudaDevice:
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         """A workspace of the call that is being launched."""
         return self._scratch.take(shape, dtype, self.cupy.empty)
+
+    def constant(self, values: NDArray[Any]) -> Any:
+        """A small array of the call that is being launched, contiguous, with these values; copied before anything is timed."""
+        return self._scratch.keep(values, self.cupy.empty)
 
     def multiply(self, left: Any, right: Any, out: Any, dtype: Dtype, scale: float, transposed: bool) -> None:
         """Scale · left · right into `out`, as `Cublas.multiply` says. Raises: Unsupported (not installed), DeviceFault."""

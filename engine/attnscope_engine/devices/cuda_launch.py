@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from attnscope_engine.cuda.linear import HEAD_VALUES
 from attnscope_engine.devices.cuda_tensor_map import TENSOR_MAP
 from attnscope_engine.variant import Unsupported
 
@@ -28,14 +29,19 @@ def is_tensor_map(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == TENSOR_MAP and value.shape == (1,)
 
 
+def is_by_value(value: Any) -> bool:
+    """Whether this is a tensor map, or numbers of all heads (`cuda.linear.by_value`), passed in the same way."""
+    return is_tensor_map(value) or (isinstance(value, np.ndarray) and value.dtype == HEAD_VALUES and value.shape == (1,))
+
+
 def packed(arguments: Sequence[Any], array_type: type) -> tuple[Any, ...]:
     """The arguments, checked.
 
     Raises:
-        TypeError: one is neither an array of the device, nor a tensor map, nor a numpy scalar of a known width; names its place.
+        TypeError: one is neither an array of the device, nor passed by value, nor a numpy scalar of a known width; names where.
     """
     for place, value in enumerate(arguments):
-        if not isinstance(value, (array_type, *SCALARS)) and not is_tensor_map(value):
+        if not isinstance(value, (array_type, *SCALARS)) and not is_by_value(value):
             allowed = ", ".join(scalar.__name__ for scalar in SCALARS)
             raise TypeError(
                 f"kernel argument {place} is {type(value).__name__}, must be an array of the device or one of {allowed}"

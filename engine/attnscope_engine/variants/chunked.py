@@ -106,6 +106,12 @@ def visible(workload: Workload, params: ChunkedParams, rows: NDArray[Any], colum
     return same & numerics.causal_visible(rows, columns, 0) if workload.causal else same
 
 
+def state_bytes(workload: Workload, params: ChunkedParams) -> int:
+    """K and V of one chunk."""
+    w = workload
+    return 2 * w.batch * w.num_kv_heads * min(w.seq_len, params.chunk_size) * w.head_dim * w.item_bytes
+
+
 def summary(params: ChunkedParams) -> str:
     """Such as "chunk 2,048 tokens"."""
     return f"chunk {params.chunk_size:,} token{'' if params.chunk_size == 1 else 's'}"
@@ -127,4 +133,8 @@ VARIANT = Variant(
     launch=launch,
     weights=weights,
     visible=visible,
+    plain_softmax=True,
+    outside="in another chunk",
+    block_size=lambda params: params.chunk_size,
+    state_bytes=state_bytes,
 )

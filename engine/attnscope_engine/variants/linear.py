@@ -22,9 +22,6 @@ CHUNK = 64
 BLOCK_QUERIES = 2048 * threads()
 """That one step on the processor works on: some for every thread, few enough for its caches."""
 
-SEGMENT = 256
-"""Keys whose sum a GPU keeps: running sums of segments let all queries run at once, at the price of a state a segment."""
-
 
 def resolve(workload: Workload, params: Params) -> Params:
     """There is nothing to choose."""
@@ -34,20 +31,15 @@ def resolve(workload: Workload, params: Params) -> Params:
 def cost(workload: Workload, params: Params, on: DeviceKind) -> Cost:
     """Features, then the state (its normaliser is one more value column) written and read once a token."""
     w = workload
+    if on == "cuda":
+        return Cost(cuda.linear.steps(w, normalised=True, feature="elu"), (tensor_term(w), *cuda.linear.held(w)))
     n, d = w.seq_len, w.head_dim
     heads, kv_heads = w.batch * w.num_heads, w.batch * w.num_kv_heads
     query, keys = heads * n * d, kv_heads * n * d
     flops = 2 * (heads + kv_heads) * n * d * (d + 1)
     if w.causal:
-        flops += 2 * heads * pairs_inside_chunks(n, SEGMENT if on == "cuda" else CHUNK) * (d + d + 1)
-    moved = 2 * (query + keys) * w.item_bytes
-    state = kv_heads * d * (d + 1) * 4
-    if on == "cuda":
-        segments = cuda.blocks(n, SEGMENT)
-        term = Term("states", f"B·G·⌈n/{SEGMENT}⌉·D·(D+1)·4", segments * state, "n")
-        steps = (Step("state", flops, query + keys, moved + 4 * term.bytes_, launches=3),)
-        return Cost(steps, (tensor_term(w), term))
-    steps = (Step("state", flops, query + keys, moved),)
+        flops += 2 * heads * pairs_inside_chunks(n) * (d + d + 1)
+    steps = (Step("state", flops, query + keys, 2 * (query + keys) * w.item_bytes),)
     at_once = groups_at_once(w.num_heads // w.num_kv_heads)
     held = Term("state", f"min(B·G, {at_once})·D·(D+1)·4", min(kv_heads, at_once) * d * (d + 1) * 4, "constant")
     return Cost(steps, (tensor_term(w), held, workspace(w, held.bytes_)))
@@ -73,10 +65,10 @@ def groups_at_once(heads: int) -> int:
     return max(1, BLOCK_QUERIES // (heads * CHUNK))
 
 
-def pairs_inside_chunks(n: int, chunk: int = CHUNK) -> int:
+def pairs_inside_chunks(n: int) -> int:
     """Causal pairs of one head whose query and key share a chunk."""
-    chunks, tail = divmod(n, chunk)
-    return (chunks * chunk * (chunk + 1) + tail * (tail + 1)) // 2
+    chunks, tail = divmod(n, CHUNK)
+    return (chunks * CHUNK * (CHUNK + 1) + tail * (tail + 1)) // 2
 
 
 def phi(x: NDArray[Any]) -> NDArray[np.float64]:
@@ -200,29 +192,8 @@ def _fp32(x: Any, xp: Any) -> Any:
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params) -> None:
-    """Three kernels: a state a segment, their running sums, the outputs."""
-    batch, heads, queries, head_dim = q.shape
-    kv_heads, keys = k.shape[1:3]
-    tiles = cuda.tiling("Linear", head_dim, workload.dtype, widest=128)
-    segments, size = cuda.blocks(keys, SEGMENT), head_dim * (head_dim + 1)
-    states = device.empty((batch, kv_heads, segments, size), "float32")
-    n, m, d, group = (np.int32(count) for count in (queries, keys, head_dim, heads // kv_heads))
-
-    def run(entry: str, grid: tuple[int, int, int], threads: int, arguments: tuple[Any, ...], shared_bytes: int) -> None:
-        kernel = device.kernel("linear", entry, {**tiles.defines(workload.causal), "SEGMENT": SEGMENT})
-        kernel(grid, threads, arguments, shared_bytes)
-
-    shared = tiles.shared_bytes(2 * tiles.block_k)
-    run("linear_states", (segments, kv_heads, batch), 2 * tiles.width, (k, v, states, m, d), shared)
-    run("linear_sums", (cuda.blocks(size, 256), kv_heads, batch), 256, (states, np.int32(segments), np.int32(size)), 0)
-    shared = tiles.shared_bytes(tiles.block_q + 2 * tiles.block_k)
-    run(
-        "linear_outputs",
-        (cuda.blocks(queries, tiles.block_q), heads, batch),
-        tiles.threads,
-        (q, k, v, out, states, n, m, d, group),
-        shared,
-    )
+    """One kernel, or three: states of segments, their running sums, outputs."""
+    cuda.linear.attend(device, "linear", "Linear", (q, k, v, out), workload, feature="elu", normalised=True)
 
 
 def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int) -> NDArray[Any]:
@@ -237,6 +208,12 @@ def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params
 def visible(workload: Workload, params: Params, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
     """All keys, or those not after the query."""
     return numerics.causal_visible(rows, columns, 0) if workload.causal else numerics.all_visible(rows, columns)
+
+
+def state_bytes(workload: Workload, params: Params) -> int:
+    """Σ φ(k) [v 1]ᵀ of every key head, fp32."""
+    w = workload
+    return w.batch * w.num_kv_heads * w.head_dim * (w.head_dim + 1) * 4
 
 
 VARIANT = Variant(
@@ -255,4 +232,5 @@ VARIANT = Variant(
     launch=launch,
     weights=weights,
     visible=visible,
+    state_bytes=state_bytes,
 )

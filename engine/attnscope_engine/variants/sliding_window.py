@@ -103,6 +103,13 @@ def visible(workload: Workload, params: WindowParams, rows: NDArray[Any], column
     return (np.abs(back) < params.window_size) | sink
 
 
+def state_bytes(workload: Workload, params: WindowParams) -> int:
+    """K and V of the window and the sinks."""
+    w = workload
+    kept = min(w.seq_len, params.window_size + params.sinks)
+    return 2 * w.batch * w.num_kv_heads * kept * w.head_dim * w.item_bytes
+
+
 def summary(params: WindowParams) -> str:
     """Such as "w 1,024 · sinks 0"."""
     return f"w {params.window_size:,} · sinks {params.sinks}"
@@ -124,4 +131,7 @@ VARIANT = Variant(
     launch=launch,
     weights=weights,
     visible=visible,
+    plain_softmax=True,
+    outside="outside the window",
+    state_bytes=state_bytes,
 )

@@ -205,4 +205,5 @@ VARIANT = Variant(
     launch=launch,
     weights=weights,
     visible=visible,
+    plain_softmax=True,
 )

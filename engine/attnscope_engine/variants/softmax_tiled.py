@@ -17,7 +17,7 @@ from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.regions import Band, Edge, still, strips
 from attnscope_engine.scores import ScoreChange, slopes
-from attnscope_engine.variant import Params, Tick, Variant, param
+from attnscope_engine.variant import Params, Tick, Variant, flag, param
 
 
 class TiledParams(Params, frozen=True):
@@ -27,20 +27,14 @@ class TiledParams(Params, frozen=True):
         int, param(0, 100, unit="score units", help="Scores s become c·tanh(s / c) (Gemma 2, arXiv 2408.00118); 0 leaves them")
     ] = 0
     alibi: Annotated[
-        int,
-        param(
-            0,
-            1,
-            unit="(1 is on)",
-            help="Scores lose slope·distance, with a slope of each head (Press et al. 2021, arXiv 2108.12409)",
-            label="ALiBi",
-        ),
-    ] = 0
+        bool,
+        flag(help="Scores lose slope·distance, with a slope of each head (Press et al. 2021, arXiv 2108.12409)", label="ALiBi"),
+    ] = False
 
 
 def change(params: TiledParams) -> ScoreChange:
     """Both changes at once, or none."""
-    return ScoreChange(params.softcap, bool(params.alibi))
+    return ScoreChange(params.softcap, params.alibi)
 
 
 def resolve(workload: Workload, params: TiledParams) -> TiledParams:
@@ -77,7 +71,7 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: TiledParams, xp:
     n, m = q.shape[2], k.shape[2]
     high = Edge(1, 0, m) if workload.causal else still(m)
     pieces = strips((Band(still(0), high),), m - n, m, limits(q.shape[3], xp, change(params)))
-    return attend(q, k, v, pieces, xp, tick, change(params))
+    return attend(q, k, v, pieces, xp, tick, change=change(params))
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: TiledParams) -> None:
@@ -125,5 +119,6 @@ VARIANT = Variant(
     launch=launch,
     weights=weights,
     visible=visible,
+    plain_softmax=True,
     change=change,
 )

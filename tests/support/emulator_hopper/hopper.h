@@ -76,6 +76,60 @@ inline bool land_some_copies() {
   return any;
 }
 
+// A box on its way out is read late, when its thread waits for it or at any time before.
+struct BoxesOut {
+  std::vector<std::function<void()>> open;
+  std::deque<std::vector<std::function<void()>>> groups;
+};
+static std::map<int, BoxesOut> boxes_out;
+inline void make_seen() {}
+inline void store_box(const TensorMap& map, u32 source, int column, int row, int matrix) {
+  if (source % 1024) fail("a tile is not aligned");
+  const TensorMap* const of = &map;
+  boxes_out[current].open.push_back([=] {
+    for (u32 r = 0; r < of->box_rows; ++r)
+      for (u32 c = 0; c < 64; ++c)
+        if (column + c < of->columns && row + r < of->rows && (u64)matrix < of->matrices)
+          memcpy((u16*)of->pointer + (((u64)matrix * of->rows + row + r) * of->columns + column + c),
+                 shared_at(swizzled(source + 128 * r + 2 * c)), 2);
+  });
+}
+inline void stores_commit() {
+  BoxesOut& mine = boxes_out[current];
+  mine.groups.push_back(mine.open);
+  mine.open.clear();
+}
+template <int LEFT>
+inline void stores_wait_read() {
+  BoxesOut& mine = boxes_out[current];
+  while ((int)mine.groups.size() > LEFT) {
+    for (auto& box : mine.groups.front()) box();
+    mine.groups.pop_front();
+  }
+}
+inline void stores_wait_all() { stores_wait_read<0>(); }
+inline void store_matrices(u32 address, u32 r0, u32 r1, u32 r2, u32 r3) {
+  u32 r[4] = {r0, r1, r2, r3};
+  move_matrices<false, false>(r, address);
+}
+inline void store_matrices_transposed(u32 address, u32 r0, u32 r1, u32 r2, u32 r3) {
+  u32 r[4] = {r0, r1, r2, r3};
+  move_matrices<false, true>(r, address);
+}
+
+// ---- two 16-bit numbers at once
+template <int DTYPE_, class Each>
+inline u32 of_pairs(u32 a, u32 b, Each each) {
+  const auto half = [](u32 word, int h) { return unpacked<DTYPE_>((u16)(word >> 16 * h)); };
+  return pack<DTYPE_>(each(half(a, 0), half(b, 0)), each(half(a, 1), half(b, 1)));
+}
+template <int DTYPE_>
+inline u32 sum_of_pairs(u32 a, u32 b) { return of_pairs<DTYPE_>(a, b, [](float x, float y) { return x + y; }); }
+template <int DTYPE_>
+inline u32 lower_of_pairs(u32 a, u32 b) { return of_pairs<DTYPE_>(a, b, [](float x, float y) { return x != x || x < y ? x : y; }); }
+template <int DTYPE_>
+inline u32 upper_of_pairs(u32 a, u32 b) { return of_pairs<DTYPE_>(a, b, [](float x, float y) { return x != x || x > y ? x : y; }); }
+
 // ---- products: queued by the last of 128 threads that asks
 struct Products {
   struct Asked {
@@ -100,16 +154,21 @@ inline float element(u32 descriptor, int outer, int inner, bool transposed) {
   memcpy(&bits, shared_at(swizzled(at)), 2);
   return unpacked<DTYPE>(bits);
 }
+// How operands lie: left from registers, or in shared memory with its rows or, turned, with its 16 as rows; right the same.
+struct Way {
+  bool left_in_registers, left_turned, right_turned;
+};
 template <int N>
-inline void multiply_of_warpgroup(const Products::Asked (&asked)[128], bool from_registers) {
+inline void multiply_of_warpgroup(const Products::Asked (&asked)[128], Way way) {
   static float a[64][16], b[N][16];
   for (int m = 0; m < 64; ++m)
     for (int k = 0; k < 16; ++k) {
       const int thread = m / 16 * 32 + m % 8 * 4 + k % 8 / 2, word = m / 8 % 2 + k / 8 * 2;
-      a[m][k] = from_registers ? unpacked<DTYPE>(asked[thread].a[word] >> k % 2 * 16) : element(asked[0].a[0], m, k, false);
+      a[m][k] = way.left_in_registers ? unpacked<DTYPE>(asked[thread].a[word] >> k % 2 * 16)
+                                      : element(asked[0].a[0], m, k, way.left_turned);
     }
   for (int n = 0; n < N; ++n)
-    for (int k = 0; k < 16; ++k) b[n][k] = element(asked[0].b, n, k, from_registers);
+    for (int k = 0; k < 16; ++k) b[n][k] = element(asked[0].b, n, k, way.right_turned);
   for (int thread = 0; thread < 128; ++thread)
     for (int i = 0; i < N / 2; ++i) {
       const int row = thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + thread % 4 * 2 + i % 2;
@@ -121,19 +180,25 @@ inline void multiply_of_warpgroup(const Products::Asked (&asked)[128], bool from
 }
 template <int N>
 struct Wgmma {
-  static void ask(float* d, const u32 (&a)[4], u32 b, int add, bool from_registers) {
+  static void ask(float* d, const u32 (&a)[4], u32 b, int add, Way way) {
     Products::Asked& mine = products[current >> 7].asked[current & 127];
     mine = {d, {a[0], a[1], a[2], a[3]}, b, (u32)add};
     with_warpgroup([=](Products& of) {
       std::vector<Products::Asked> all(of.asked, of.asked + 128);
       for (auto& one : all)
-        if (one.b != all[0].b || one.add != all[0].add || (!from_registers && one.a[0] != all[0].a[0]))
+        if (one.b != all[0].b || one.add != all[0].add || (!way.left_in_registers && one.a[0] != all[0].a[0]))
           fail("threads of a warpgroup ask for different products");
-      of.open.push_back([=] { multiply_of_warpgroup<N>(*(const Products::Asked(*)[128])all.data(), from_registers); });
+      of.open.push_back([=] { multiply_of_warpgroup<N>(*(const Products::Asked(*)[128])all.data(), way); });
     });
   }
-  static void shared(float (&d)[N / 2], u32 a, u32 b, int add) { ask(d, {a, 0, 0, 0}, b, add, false); }
-  static void registers(float (&d)[N / 2], u32 a0, u32 a1, u32 a2, u32 a3, u32 b, int add) { ask(d, {a0, a1, a2, a3}, b, add, true); }
+  static void shared(float (&d)[N / 2], u32 a, u32 b, int add) { ask(d, {a, 0, 0, 0}, b, add, {false, false, false}); }
+  static void registers(float (&d)[N / 2], u32 a0, u32 a1, u32 a2, u32 a3, u32 b, int add) {
+    ask(d, {a0, a1, a2, a3}, b, add, {true, false, true});
+  }
+  static void registers_rows(float (&d)[N / 2], u32 a0, u32 a1, u32 a2, u32 a3, u32 b, int add) {
+    ask(d, {a0, a1, a2, a3}, b, add, {true, false, false});
+  }
+  static void turned(float (&d)[N / 2], u32 a, u32 b, int add) { ask(d, {a, 0, 0, 0}, b, add, {false, true, false}); }
 };
 inline void products_begin() {}
 inline void make_oldest_group(Products& of) {
@@ -154,6 +219,9 @@ inline void products_wait() {
     while ((int)of.groups.size() > LEFT) make_oldest_group(of);
   });
 }
+inline u32 product_of_pairs(u32 a, u32 b) {
+  return pack<BF16>(unpacked<BF16>((u16)a) * unpacked<BF16>((u16)b), unpacked<BF16>(a >> 16) * unpacked<BF16>(b >> 16));
+}
 template <int REGISTERS>
 inline void registers_shrink() {}
 template <int REGISTERS>
@@ -163,6 +231,7 @@ inline void begin_hopper(bool late_copies, bool early_products) {
   barriers.clear();
   copies.clear();
   products.clear();
+  boxes_out.clear();
   copies_are_late = late_copies;
   products_are_early = early_products;
 }

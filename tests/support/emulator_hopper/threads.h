@@ -32,6 +32,10 @@ using std::min;
 
 struct uint4 { u32 x, y, z, w; };
 inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
+struct alignas(8) float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline int load_index(const int* from) { return *from; }
 struct Index { unsigned x, y, z; };
 
 inline float float_of(u32 bits) { float f; memcpy(&f, &bits, 4); return f; }
@@ -39,6 +43,7 @@ inline u32 bits_of(float f) { u32 u; memcpy(&u, &f, 4); return u; }
 inline float __int_as_float(u32 bits) { return float_of(bits); }
 inline u32 __float_as_uint(float f) { return bits_of(f); }
 inline float __uint_as_float(u32 bits) { return float_of(bits); }
+inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 
 // A fault ends the run with a sentence, never the process: tests read it.
 struct Fault { std::string text; };
@@ -119,7 +124,23 @@ inline u32 __shfl_xor_sync(unsigned, u32 value, int distance) { return shuffle(v
 inline float __shfl_xor_sync(unsigned mask, float value, int distance) {
   return float_of(__shfl_xor_sync(mask, bits_of(value), distance));
 }
-inline int __shfl_sync(unsigned, int value, int from) { return (int)shuffle((u32)value, [=](int) { return from; }); }
+// Each lane names the lane that it reads; one outside the warp gives the lane its own value back.
+inline u32 shuffle_each(u32 value, int from) {
+  return (u32)with_warp(value | (u64)(u32)from << 32, [](Meeting& m) {
+    for (int l = 0; l < 32; ++l) {
+      const int source = (int)(m.in[l] >> 32);
+      m.out[l] = (u32)m.in[source >= 0 && source < 32 ? source : l];
+    }
+  });
+}
+inline int __shfl_sync(unsigned, int value, int from) { return (int)shuffle_each((u32)value, from); }
+inline float __shfl_sync(unsigned, float value, int from) { return float_of(shuffle_each(bits_of(value), from)); }
+inline float __shfl_up_sync(unsigned, float value, int distance) {
+  return float_of(shuffle_each(bits_of(value), (current & 31) - distance));
+}
+inline float __shfl_down_sync(unsigned, float value, int distance) {
+  return float_of(shuffle_each(bits_of(value), (current & 31) + distance));
+}
 inline bool __any_sync(unsigned, bool value) {
   return with_warp(value, [](Meeting& m) {
     u64 any = 0;
@@ -163,7 +184,6 @@ inline float exp2_fast(float x) { return exp2f(x); }
 inline float log2_fast(float x) { return log2f(x); }
 // As far off as the instruction may be, to either side.
 inline float tanh_fast(float x) { return tanhf(x) * (1.f + (bits_of(x) * 2654435761u >> 31 ? 1 : -1) * ldexpf(1, -11)); }
-inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 inline float reciprocal(float x) { return 1.f / x; }
 enum Dtype { FP32 = 0, BF16 = 1, FP16 = 2 };
 template <int DTYPE_>
@@ -188,6 +208,73 @@ template <int DTYPE_>
 inline u32 pack(float low, float high) { return rounded_bits<DTYPE_>(low) | (u32)rounded_bits<DTYPE_>(high) << 16; }
 #define NEG_INF float_of(0xff800000)
 
+// ---- matrices of a warp, in shared memory and in registers
+inline u16& element_of_row(u32 address, int column) {
+  if (address % 16) fail("a row of a matrix is not aligned");
+  return ((u16*)shared_at(address))[column];
+}
+template <class Each>  // each(lane, matrix, row, column, place in the lane's register)
+inline void each_element(Each each) {
+  for (int matrix = 0; matrix < 4; ++matrix)
+    for (int lane = 0; lane < 32; ++lane)
+      for (int half = 0; half < 2; ++half) each(lane, matrix, lane / 4, lane % 4 * 2 + half, half);
+}
+struct Matrices {
+  u32 address[32], registers[32][4];
+};
+static std::map<int, Matrices> matrices;
+template <class All>
+inline void with_matrices(u32 address, u32 (&r)[4], All all) {
+  Matrices& mine = matrices[current >> 5];
+  mine.address[current & 31] = address;
+  memcpy(mine.registers[current & 31], r, sizeof r);
+  with_warp(0, [&](Meeting&) { all(mine); });
+  memcpy(r, mine.registers[current & 31], sizeof r);
+  with_warp(0, [](Meeting&) {});
+}
+template <bool LOADS, bool TRANSPOSED>
+inline void move_matrices(u32 (&r)[4], u32 address) {
+  with_matrices(address, r, [](Matrices& m) {
+    each_element([&](int lane, int matrix, int row, int column, int half) {
+      if (TRANSPOSED) std::swap(row, column);
+      u16& in_memory = element_of_row(m.address[8 * matrix + row], column);
+      u16& in_register = ((u16*)&m.registers[lane][matrix])[half];
+      if (LOADS)
+        in_register = in_memory;
+      else
+        in_memory = in_register;
+    });
+  });
+}
+inline void load_matrices(u32 (&r)[4], u32 address) { move_matrices<true, false>(r, address); }
+inline void load_matrices_transposed(u32 (&r)[4], u32 address) { move_matrices<true, true>(r, address); }
+
+template <int DTYPE_>
+inline void mma_16bit(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  struct Operands {
+    u32 a[32][4], b[32][2];
+    float sums[32][4];
+  };
+  static std::map<int, Operands> of_warps;
+  Operands& mine = of_warps[current >> 5];
+  memcpy(mine.a[current & 31], a, sizeof a);
+  mine.b[current & 31][0] = b0;
+  mine.b[current & 31][1] = b1;
+  const auto half = [](u32 word, int k) { return unpacked<DTYPE_>((u16)(word >> k % 2 * 16)); };
+  with_warp(0, [&](Meeting&) {
+    for (int lane = 0; lane < 32; ++lane)
+      for (int e = 0; e < 4; ++e) {
+        const int row = lane / 4 + e / 2 * 8, column = lane % 4 * 2 + e % 2;
+        float sum = 0;
+        for (int k = 0; k < 16; ++k)
+          sum += half(mine.a[row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2], k) * half(mine.b[column * 4 + k % 8 / 2][k / 8], k);
+        mine.sums[lane][e] = sum;
+      }
+  });
+  for (int e = 0; e < 4; ++e) c[e] += mine.sums[current & 31][e];
+  with_warp(0, [](Meeting&) {});
+}
+
 // ---- the scheduler: rounds over all warps in an order of its own; `background` moves what runs beside the threads, and says whether
 // something is still on its way.
 static std::function<void()> kernel_of_thread;
@@ -198,9 +285,9 @@ inline void fiber_main() {
   _longjmp(scheduler, 1);
 }
 template <class Background>
-inline bool run_block(unsigned block, int threads, unsigned seed, std::function<void()> kernel, Background background) {
+inline bool run_block(Index block, int threads, unsigned seed, std::function<void()> kernel, Background background) {
   constexpr int STACK = 256 * 1024;
-  blockIdx = {block, 0, 0};
+  blockIdx = block;
   threads_of_block = threads;
   kernel_of_thread = kernel;
   dice.seed(seed);
@@ -234,7 +321,7 @@ inline bool run_block(unsigned block, int threads, unsigned seed, std::function<
         if (fibers[current].done) --left;
       }
     if (!background() && progress == before) {
-      fault_text = "deadlock: " + std::to_string(left) + " threads of block " + std::to_string(block) + " wait for ever";
+      fault_text = "deadlock: " + std::to_string(left) + " threads of block " + std::to_string(block.x) + " wait for ever";
       failed = true;
     }
   }

@@ -21,6 +21,8 @@ typedef unsigned long long u64;
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
+#define __restrict__
 #define __align__(n) alignas(n)
 #define HAS_TF32 1
 using std::max;
@@ -33,16 +35,20 @@ inline float2 make_float2(float x, float y) { return {x, y}; }
 struct alignas(16) float4 { float x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 struct alignas(8) uint2 { u32 x, y; };
+struct alignas(16) uint4 { u32 x, y, z, w; };
+inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
 inline uint2 make_uint2(u32 x, u32 y) { return {x, y}; }
+struct uint4 { u32 x, y, z, w; };
 #define __shared__ static  // blocks run one after the other
 inline u32 __float_as_uint(float x) { u32 bits; memcpy(&bits, &x, 4); return bits; }
 inline float __uint_as_float(u32 bits) { float x; memcpy(&x, &bits, 4); return x; }
 inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
+inline int load_index(const int* from) { return *from; }
 #define NEG_INF __uint_as_float(0xff800000u)
 
 // ---- fibers
 
-constexpr int SHARED_BYTES = 99 * 1024, STACK_BYTES = 256 * 1024;
+constexpr int SHARED_BYTES = 163 * 1024, STACK_BYTES = 256 * 1024;
 struct Index { u32 x, y, z; };
 struct Copy { u32 to; const void* from; bool wanted; };
 struct Fiber {
@@ -239,6 +245,16 @@ inline float __shfl_xor_sync(u32, float x, int distance) {
   u32 out[1];
   together(in, out, [&](Warp& w) { for (int lane = 0; lane < 32; ++lane) w.out[lane][0] = w.in[lane ^ distance][0]; });
   return __uint_as_float(out[0]);
+}
+inline float __shfl_sync(u32, float x, int from) {
+  const u32 in[2] = {__float_as_uint(x), (u32)from};
+  u32 out[1];
+  together(in, out, [](Warp& w) { for (int lane = 0; lane < 32; ++lane) w.out[lane][0] = w.in[w.in[lane][1] % 32][0]; });
+  return __uint_as_float(out[0]);
+}
+inline float __shfl_up_sync(u32 mask, float x, int distance) {
+  const int lane = running % 32;
+  return __shfl_sync(mask, x, lane < distance ? lane : lane - distance);
 }
 inline bool __all_sync(u32, bool x) {
   const u32 in[1] = {x};

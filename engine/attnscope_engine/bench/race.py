@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from attnscope_engine.bench_exact.results import Timing
+from attnscope_engine.bench.results import Timing
 from attnscope_engine.measure import certain, percentiles
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 200
