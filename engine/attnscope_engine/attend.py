@@ -13,8 +13,11 @@ from typing import Any
 
 import psutil
 
+from attnscope_engine import attend_changed
+from attnscope_engine.attend_changed import ChangedPart, ChangedRows
 from attnscope_engine.protocol import Term, Workload
 from attnscope_engine.regions import Limits, Part, Strip
+from attnscope_engine.scores import UNCHANGED, ScoreChange, slopes
 from attnscope_engine.variant import Tick
 
 Block = tuple[Any, Any]
@@ -33,10 +36,10 @@ def threads() -> int:
     return min(allowed, psutil.cpu_count(logical=False) or allowed)
 
 
-def limits(head_dim: int, xp: Any) -> Limits:
-    """What one call may do. torch: 4 GFLOP a thread, about 0.1 s. numpy stores a block's scores, so it gets less."""
+def limits(head_dim: int, xp: Any, change: ScoreChange = UNCHANGED) -> Limits:
+    """What one call may do. torch: 4 GFLOP a thread, about 0.1 s. Where a block's scores are stored it gets less."""
     if xp.__name__ == "torch":
-        return torch_limits(head_dim)
+        return attend_changed.LIMITS if change else torch_limits(head_dim)
     return Limits(pairs=1 << 18, queries=1 << 10, rows=128)
 
 
@@ -128,10 +131,20 @@ def _rows_and_tiles(rows: int, row: int, tile: int, turned: int = 0) -> Term:
     return Term("workspace", formula, rows * row + threads() * tile + turned, "constant")
 
 
-def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick, into: Any = None) -> Any:
+def attend(
+    q: Any,
+    k: Any,
+    v: Any,
+    strips: Iterable[Strip],
+    xp: Any,
+    tick: Tick,
+    into: Any = None,
+    change: ScoreChange = UNCHANGED,
+) -> Any:
     """Q `(B, H, N, D)`, k v `(B, G, M, D)` → out `(B, H, N, D)` in q's dtype, over the pairs of `strips`; rows without any are 0.
 
     Rows may lie apart, as of a view with steps. `into`: where out is written, a view like q; a new array unless said.
+    `change` is done to the scores of each block.
 
     Raises: Interrupted, from `tick`, which is called before each block.
     """
@@ -139,7 +152,8 @@ def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick,
     groups, m = batch * k.shape[1], k.shape[2]
     queries = q.reshape(groups, -1, n, head_dim)
     keys, values = k.reshape(groups, 1, m, head_dim), v.reshape(groups, 1, m, head_dim)
-    allowed = limits(head_dim, xp)
+    allowed = limits(head_dim, xp, change) if change else limits(head_dim, xp)
+    by_group: Any = attend_changed.slopes_by_group(slopes(q.shape[1]), groups, k.shape[1], xp) if change else None
     out = xp.empty_like(queries) if into is None else into.reshape(queries.shape)
     for strip in strips:
         first = strip.first + n - m
@@ -152,7 +166,8 @@ def attend(q: Any, k: Any, v: Any, strips: Iterable[Strip], xp: Any, tick: Tick,
             there, here = out[group, head, first:end], queries[group, head, first:end]
             if strip.repeat > 1:  # the groups, or the heads of one group, then the blocks
                 there, here = (x.reshape(-1, strip.repeat, strip.rows, head_dim) for x in (there, here))
-            there[...] = _rows(here, keys[group], values[group], strip, allowed, xp)
+            changed = ChangedRows(change, by_group[group, head], strip) if change else None
+            there[...] = _rows(here, keys[group], values[group], strip, allowed, xp, changed)
     return out.reshape(q.shape)
 
 
@@ -173,12 +188,13 @@ def _heads(strip: Strip, shape: tuple[int, int], allowed: Limits) -> Iterator[tu
             yield slice(group, group + together), slice(head, head + step)
 
 
-def _rows(q: Any, k: Any, v: Any, strip: Strip, allowed: Limits, xp: Any) -> Any:
+def _rows(q: Any, k: Any, v: Any, strip: Strip, allowed: Limits, xp: Any, changed: ChangedRows | None) -> Any:
     """The finished rows of one strip. q `(A, B, rows, D)` → the same shape."""
     out: Any = None
     lse: Any = None
     for part in _pieces(strip, allowed):
-        partial = _part(q, _blocks(k, part, strip, xp), _blocks(v, part, strip, xp), part.shape, xp)
+        change = None if changed is None else changed.over(part, xp)
+        partial = _part(q, _blocks(k, part, strip, xp), _blocks(v, part, strip, xp), part.shape, xp, change)
         if lse is None:
             out, lse = partial
         else:
@@ -209,12 +225,14 @@ def _blocks(x: Any, part: Part, strip: Strip, xp: Any) -> Any:
     return windows[:, :: strip.rows].swapaxes(-1, -2)
 
 
-def _part(q: Any, k: Any, v: Any, shape: str, xp: Any) -> Block:
+def _part(q: Any, k: Any, v: Any, shape: str, xp: Any, change: ChangedPart | None) -> Block:
     """Attention of q over one rectangle or triangle. A triangle `upper` turned round is a `lower` one."""
-    if shape != "upper":
-        return _square(q, k, v, shape == "lower", xp)
-    out, lse = _square(xp.flip(q[:, :, :-1], (2,)), xp.flip(k, (2,)), xp.flip(v, (2,)), True, xp)
-    return xp.flip(out, (2,)), xp.flip(lse, (2,))
+    if shape == "upper":
+        q, k, v = xp.flip(q[:, :, :-1], (2,)), xp.flip(k, (2,)), xp.flip(v, (2,))
+        change = None if change is None else change.turned(xp)
+    square = _square if change is None else change.square
+    out, lse = square(q, k, v, shape != "full", xp)
+    return (xp.flip(out, (2,)), xp.flip(lse, (2,))) if shape == "upper" else (out, lse)
 
 
 def _square(q: Any, k: Any, v: Any, causal: bool, xp: Any) -> Block:

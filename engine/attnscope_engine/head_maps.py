@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnscope_engine.protocol import Workload
+from attnscope_engine.scores import UNCHANGED, ScoreChange, slopes
 from attnscope_engine.sources import Heads
 from attnscope_engine.variant import Params, Tick, Variant
 
@@ -91,8 +92,8 @@ def softmax_map(heads: Heads, layer: int, head: int, causal: bool, cache: MapCac
 def variant_map(
     variant: Variant, params: Params, heads: Heads, layer: int, head: int, workload: Workload, cache: MapCache, tick: Tick
 ) -> HeadMap:
-    """The map of a head under a variant. All variants of plain softmax over every key share one."""
-    if variant.plain_softmax and variant.family == "softmax":
+    """The map of a head under a variant. All variants of plain softmax over every key share one, unless they change scores."""
+    if variant.plain_softmax and variant.family == "softmax" and not variant.change(params):
         return softmax_map(heads, layer, head, workload.causal, cache, tick)
 
     def make() -> HeadMap:
@@ -127,7 +128,8 @@ def variant_weights(
         return variant.visible(workload, params, rows, columns)
 
     if variant.plain_softmax:
-        return softmax_weights(q, k, visible, workload.causal, tick)
+        slope = float(slopes(workload.num_heads)[head])
+        return softmax_weights(q, k, visible, workload.causal, tick, variant.change(params), slope)
     n, m = len(q), len(k)
     weights, seen = np.zeros((n, m), np.float32), np.zeros((n, m), bool)
     for rows, columns in blocks(n, m, workload.causal):
@@ -149,8 +151,16 @@ def blocks(n: int, m: int, causal: bool) -> list[tuple[slice, slice]]:
     ]
 
 
-def softmax_weights(q: Floats, k: Floats, visible: Visible, causal: bool, tick: Tick) -> tuple[Floats, Mask]:
-    """Softmax of QKᵀ·D^-½ over what is seen, float32; a row that sees nothing is 0."""
+def softmax_weights(
+    q: Floats,
+    k: Floats,
+    visible: Visible,
+    causal: bool,
+    tick: Tick,
+    change: ScoreChange = UNCHANGED,
+    slope: float = 0.0,
+) -> tuple[Floats, Mask]:
+    """Softmax of QKᵀ·D^-½ over what is seen, float32; a row that sees nothing is 0. `slope`: the head's, for ALiBi."""
     n, m = len(q), len(k)
     weights, seen = np.zeros((n, m), np.float32), np.zeros((n, m), bool)
     scaled = (q * q.shape[1] ** -0.5).astype(np.float32)
@@ -159,6 +169,9 @@ def softmax_weights(q: Floats, k: Floats, visible: Visible, causal: bool, tick: 
         seen[rows, columns] = visible(np.arange(rows.start, rows.stop), np.arange(columns.stop))
         with np.errstate(all="ignore"):
             scores: Floats = scaled[rows] @ k[columns].T
+            if change:
+                away = np.arange(rows.start, rows.stop)[:, None] - np.arange(columns.stop)
+                change.apply(scores, np.abs(away).astype(np.float32), np.float32(slope), np)
             softmax_in_place(scores, seen[rows, columns])
         weights[rows, columns] = scores
     return weights, seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,18 @@ def scores_of(q: NDArray[Any], k: NDArray[Any]) -> Floats:
     return scores
 
 
-def masked_attention(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], visible: Mask) -> Floats:
-    """softmax(QKᵀ·D^-½ over `visible`) V in float64. q `(B, H, N, D)`, k v `(B, G, M, D)`, visible `(N, M)` → `(B, H, N, D)`."""
+def masked_attention(
+    q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], visible: Mask, change: Callable[[Floats], None] | None = None
+) -> Floats:
+    """softmax(QKᵀ·D^-½ over `visible`) V in float64. q `(B, H, N, D)`, k v `(B, G, M, D)`, visible `(N, M)` → `(B, H, N, D)`.
+
+    `change` alters the scores `(B, H, N, M)` in place before their softmax.
+    """
     num_heads = q.shape[1]
-    weights = softmax_rows(scores_of(q, expand_heads(k, num_heads)), visible)
+    scores = scores_of(q, expand_heads(k, num_heads))
+    if change is not None:
+        change(scores)
+    weights = softmax_rows(scores, visible)
     out: Floats = weights @ expand_heads(v, num_heads).astype(np.float64)
     return out
 

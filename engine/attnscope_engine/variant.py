@@ -16,6 +16,7 @@ import msgspec
 from attnscope_engine.cost import Cost
 from attnscope_engine.parameters import ParamField, Params, RealField, fields_of, flag, one_of, param, real, what_is_wrong
 from attnscope_engine.protocol import Choice, DeviceKind, Dtype, ParamValues, Workload
+from attnscope_engine.scores import UNCHANGED, ScoreChange
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,7 +103,12 @@ class Variant:
     normalised: bool | Callable[[Any], bool] = True
     """True when the weights of each row sum to 1 (a row that sees nothing: to 0)."""
     plain_softmax: bool = False
-    """True when A is the softmax of Q Kᵀ·D^-½ over what `visible` says and nothing else: maps are then drawn in float32."""
+    """True when A is the softmax of Q Kᵀ·D^-½, changed as `change` says, over what `visible` says and nothing else.
+
+    Maps are then drawn in float32.
+    """
+    change: Callable[[Any], ScoreChange] = lambda params: UNCHANGED  # noqa: ARG005
+    """`(params)` → what it does to scores before their softmax."""
     picks: bool = False
     """True when q and k decide which pairs are seen (top-k): a weight of exactly 0 is then a pair that is not seen."""
     outside: str = ""

@@ -43,6 +43,22 @@ def name_of(value: object) -> str | None:
     return None
 
 
+CHANGES = ({"SOFTCAP": 1, "ALIBI": 0}, {"SOFTCAP": 0, "ALIBI": 1}, {"SOFTCAP": 1, "ALIBI": 1})
+
+
+@pytest.mark.parametrize(
+    ("plan", "changes"),
+    [(plan, CHANGES[place % 3]) for place, plan in enumerate(plans(True) + plans(False))],
+    ids=lambda value: name_of(value) or "-".join(value),
+)
+def test_that_registers_suffice_for_changed_scores(plan: Plan, changes: dict[str, int]) -> None:
+    defines = {**plan.defines("fp16", plan in plans(True)), **changes}
+    _, log = nvrtc.compile_cubin(cubins.source_of("softmax_tiled"), "softmax_tiled.cu", "sm_90a", cubins.flags(defines))
+    assert "warning" not in log.lower(), log
+    assert "C75" not in log, "products are made one by one"
+    assert all(int(spilled) <= MOST_SPILLED for spilled in re.findall(r"(\d+) bytes spill", log)), log
+
+
 @functools.cache
 def compiled(stem: str, plan: Plan, dtype: Dtype, causal: bool) -> tuple[bytes, str]:
     defines = plan.defines(dtype, causal)

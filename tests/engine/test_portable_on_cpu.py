@@ -7,6 +7,7 @@ import pytest
 from attnscope_engine import catalogue, cuda, numerics
 from attnscope_engine.devices.cuda import from_bits, to_bits
 from attnscope_engine.protocol import Dtype, Workload
+from plain_scores import changed
 from portable_on_cpu import COMPILER, EmulatedDevice
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++")
@@ -42,7 +43,7 @@ def check(
 
     seen = variant.visible(workload, params, np.arange(n) + m - n, np.arange(m))
     keys = numerics.expand_heads(arrays[1], heads).astype(np.float64)
-    scores = np.where(seen, arrays[0].astype(np.float64) @ keys.swapaxes(-1, -2) * head_dim**-0.5, -np.inf)
+    scores = np.where(seen, changed(arrays[0].astype(np.float64) @ keys.swapaxes(-1, -2) * head_dim**-0.5, values or {}), -np.inf)
     top = np.maximum(scores.max(-1), -1e30)
     with np.errstate(divide="ignore"):
         log_sums = np.where(seen.any(-1), top + np.log(np.exp(scores - top[..., None]).sum(-1)), -np.inf)
@@ -51,7 +52,8 @@ def check(
     assert np.abs(got - truth).max() <= 3 * ROUNDING[dtype] * np.abs(truth).max()
     lse = next(x for x in device.workspaces if x.shape == out.shape[:3])
     assert np.array_equal(np.isneginf(lse), np.isneginf(log_sums))
-    assert np.abs(np.where(np.isneginf(lse), 0, lse - np.where(np.isneginf(lse), 0, log_sums))).max() < 1e-3
+    rounded_tanh = 2**-11 * (values or {}).get("softcap", 0) if dtype == "bf16" else 0  # as far off as the instruction may be
+    assert np.abs(np.where(np.isneginf(lse), 0, lse - np.where(np.isneginf(lse), 0, log_sums))).max() < 1e-3 + rounded_tanh
     return device, got
 
 
@@ -75,6 +77,43 @@ def test_that_softmax_is_right(dtype: Dtype, head_dim: int, n: int, m: int, caus
 @pytest.mark.parametrize("causal", [True, False])
 def test_that_a_window_with_sinks_is_right(values: dict[str, int], causal: bool) -> None:
     check("sliding_window", "bf16", random_inputs((1, 1, 1, 200, 230, 64), "bf16", 3), causal, values)
+
+
+CAPPED, BIASED, BOTH = {"softcap": 3}, {"alibi": True}, {"softcap": 30, "alibi": True}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_dim", "n", "m", "causal", "values"),
+    [
+        ("bf16", 64, 150, 203, True, CAPPED),
+        ("fp16", 64, 150, 203, False, CAPPED),
+        ("bf16", 64, 70, 203, True, BIASED),
+        ("bf16", 96, 33, 129, False, BIASED),
+        ("fp16", 64, 150, 60, True, BOTH),  # the first 90 queries see nothing
+        ("fp16", 256, 40, 70, False, BOTH),
+        ("fp32", 32, 70, 90, True, BOTH),
+        ("fp32", 32, 70, 33, False, CAPPED),
+        ("bf16", 64, 4, 600, True, BOTH),  # few queries, the keys split
+        ("fp16", 64, 3, 300, False, BOTH),
+        ("fp32", 64, 5, 400, True, BOTH),
+    ],
+)
+def test_that_capped_and_biased_scores_are_right(
+    dtype: Dtype, head_dim: int, n: int, m: int, causal: bool, values: dict[str, int]
+) -> None:
+    """Scores of up to 16, six heads of which two keep slopes of their own, and two read each key head."""
+    q, k, v = random_inputs((1, 6, 3, n, m, head_dim), dtype, n)
+    check("softmax_tiled", dtype, [2 * q, 2 * k, v], causal, values)
+
+
+def test_that_steep_distances_against_rising_scores_are_exact() -> None:
+    """Each key's score is as far above the last one's as its distance takes away, or twice as far: maxima move at every tile."""
+    q, k, v = random_inputs((1, 3, 1, 64, 300, 64), "fp16", 5)
+    q[..., 0] = 8.0
+    for rise in (-60, 60, -300):
+        k[..., 0] = np.linspace(0, rise, 300)
+        for causal in (True, False):
+            check("softmax_tiled", "fp16", [numerics.rounded(x, "fp16") for x in (q, k, v)], causal, BIASED)
 
 
 def test_that_large_tiles_are_right() -> None:

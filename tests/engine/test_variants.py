@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import plain_scores
 import pytest
 from attnscope_engine import catalogue
 from attnscope_engine.devices.cpu import CpuDevice
@@ -22,6 +23,7 @@ torch = pytest.importorskip("torch")
 
 VARIANTS = tuple(catalogue.variants().values())
 TOGETHER: dict[str, tuple[dict[str, Any], ...]] = {
+    "softmax_tiled": ({"softcap": 3}, {"softcap": 30, "alibi": True}),
     "sliding_window": ({"window_size": 16, "sinks": 4}, {"window_size": 1000, "sinks": 256}),
     "chunked": ({"chunk_size": 8}, {"chunk_size": 64}, {"chunk_size": 5000}),
     "linear": tuple({"feature": feature, "normalised": False} for feature in ("elu + 1", "relu²", "exp")),
@@ -170,6 +172,10 @@ def ten_line_loop(variant: Variant, params: Params, w: Workload, q: np.ndarray, 
                 continue
         else:
             score = rows @ q[b, h, i] / np.sqrt(q.shape[3])
+            if getattr(params, "softcap", 0):
+                score = params.softcap * np.tanh(score / params.softcap)
+            if getattr(params, "alibi", 0):
+                score = score - plain_scores.slopes(q.shape[1])[h] * np.array([abs(i + m - n - j) for j in keys])
             share = np.exp(score - score.max())
         out[b, h, i] = share @ v[b, h // group, keys] / (share.sum() or 1)
     return out

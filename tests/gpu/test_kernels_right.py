@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+import plain_scores
 import pytest
 from attnscope_engine import catalogue, numerics
 from attnscope_engine.protocol import Dtype, Workload
@@ -89,7 +90,7 @@ def launched(device: Any, variant: Any, arrays: list[np.ndarray], workload: Work
         return from_bits(out.get(), workload.dtype)
 
 
-def plain(name: str, arrays: list[np.ndarray], seen: np.ndarray, dtype: Dtype) -> np.ndarray:
+def plain(name: str, arrays: list[np.ndarray], seen: np.ndarray, dtype: Dtype, values: dict[str, int]) -> np.ndarray:
     """The steps as they are written down, every result rounded to the dtype."""
     q, k, v = arrays[0], *(numerics.expand_heads(x, arrays[0].shape[1]) for x in arrays[1:])
 
@@ -102,6 +103,7 @@ def plain(name: str, arrays: list[np.ndarray], seen: np.ndarray, dtype: Dtype) -
         weights = products / np.where(total == 0, np.float32(1), total)
     else:
         scores = numerics.rounded(q @ k.swapaxes(-1, -2) * np.float32(q.shape[-1] ** -0.5), dtype)
+        scores = numerics.rounded(plain_scores.changed(scores, values), dtype)
         scores = np.where(seen, scores, np.float32(-np.inf))
         top = scores.max(-1, keepdims=True)
         parts = np.exp(scores - np.where(np.isfinite(top), top, np.float32(0)))
@@ -131,7 +133,7 @@ def errors(
     out = launched(device, variant, arrays, workload, params)
     assert np.isfinite(out).all(), "an output was not written, or something unwritten was read"
     seen = variant.visible(workload, params, np.arange(n) + m - n, np.arange(m))
-    return float(np.abs(out - truth).max()), float(np.abs(plain(name, arrays, seen, dtype) - truth).max())
+    return float(np.abs(out - truth).max()), float(np.abs(plain(name, arrays, seen, dtype, values) - truth).max())
 
 
 @pytest.mark.parametrize("head_dim", [32, 64, 80, 96, 128, 192, 256])
@@ -176,6 +178,49 @@ def test_that_maxima_that_grow_along_the_row_are_exact(
     for causal in (True, False):
         got, allowed = errors(device, "softmax_tiled", arrays, dtype, causal, {})
         assert got <= 2 * allowed + 1e-5
+
+
+CHANGES = ({"softcap": 3}, {"softcap": 30, "alibi": True}, {"alibi": True}, {"softcap": 30})
+
+
+@pytest.mark.parametrize("head_dim", [64, 96, 128, 192, 256])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_that_capped_and_biased_scores_are_right(device: Any, dtype: Dtype, head_dim: int) -> None:
+    """Scores as large as the cap, or a quarter of it; heads of which some take slopes between those of a power of two."""
+    worst: dict[str, float] = {}
+    cases = [
+        *itertools.product(((6, 3), (8, 1)), ((65, 65), (203, 113), (113, 203), (1, 300), (257, 257))),
+        ((3, 1), (1000, 1000)),
+    ]
+    for number, ((heads, shape), causal, values) in enumerate(itertools.product(cases, (True, False), CHANGES)):
+        q, k, v = random_inputs((*heads, *shape, head_dim), dtype, number)
+        size = max(2, values.get("softcap", 2) * (1 if number % 3 else 0.25))
+        if dtype == "fp32":  # whose products, truncated by the card, lose digits of large scores whether they are changed or not
+            size = min(size, 3 if "softcap" in values else 1)
+        arrays = [numerics.rounded(x * np.float32(size**0.5), dtype) for x in (q, k)] + [v]
+        got, allowed = errors(device, "softmax_tiled", arrays, dtype, causal, values)
+        limit = (3 if "softcap" in values else 2) * allowed + 1e-5
+        assert got <= limit, (heads, shape, causal, values, got, allowed)
+        worst[str(values)] = max(worst.get(str(values), 0), got / limit)
+    print(f"{dtype} D{head_dim}: of what is allowed, {worst}")
+
+
+@pytest.mark.parametrize("slope", [(1, 6), (60, 1)])
+@pytest.mark.parametrize("rise", [-1200, 1200])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_that_steep_distances_against_growing_maxima_are_exact(
+    device: Any, dtype: Dtype, rise: int, slope: tuple[float, float]
+) -> None:
+    """Keys whose scores rise or fall along the row by about as much as the steepest head takes away for their distance."""
+    q, k, v = random_inputs((8, 2, 1152, 1152, 64), dtype, 6)
+    if dtype == "fp32":  # as above
+        rise, slope = rise // 40, (1, 2)
+    k *= np.linspace(*slope, 1152, dtype=np.float32)[:, None]
+    q[..., 0], k[..., 0] = 8.0, np.linspace(0, rise, 1152)
+    arrays = [numerics.rounded(x, dtype) for x in (q, k, v)]
+    for causal, values in itertools.product((True, False), ({"alibi": True}, {"softcap": 100, "alibi": True})):
+        got, allowed = errors(device, "softmax_tiled", arrays, dtype, causal, values)
+        assert got <= (3 if "softcap" in values else 2) * allowed + 1e-5, (causal, values, got, allowed)
 
 
 @pytest.mark.parametrize(("n", "causal"), [(1152, False), (2000, True), (4200, True)])

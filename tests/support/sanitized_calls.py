@@ -33,6 +33,8 @@ CALLS: tuple[tuple[str, Dtype, tuple[int, int, int, int], int, bool, dict[str, i
     ("softmax_tiled", "fp16", (2, 1, 131, 300), 256, False, {}),
     ("softmax_tiled", "fp32", (2, 1, 65, 97), 80, True, {}),
     ("softmax_tiled", "bf16", (4, 1, 3, 2049), 128, True, {}),
+    ("softmax_tiled", "bf16", (3, 1, 113, 203), 64, True, {"softcap": 30, "alibi": True}),
+    ("softmax_tiled", "fp16", (3, 1, 3, 2049), 64, False, {"softcap": 30, "alibi": True}),
     ("sliding_window", "bf16", (2, 1, 401, 401), 64, True, {"window_size": 70, "sinks": 5}),
     ("sliding_window", "fp16", (1, 1, 333, 431), 128, True, {"window_size": 129}),
     ("softmax_naive", "bf16", (2, 1, 113, 203), 64, True, {}),

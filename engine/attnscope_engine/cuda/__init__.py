@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -205,10 +207,12 @@ def attend_in_tiles(
     most_seen: int | None = None,
     apart: int = 0,
     block_size: int = 0,
+    constants: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Launches a kernel built on `softmax_tiles.cuh`, or on `softmax_hopper.cuh` where that runs.
 
-    `extra` are the kernel's own parameters after the shape: ints, and arrays of the device.
+    `extra` are the kernel's own parameters after the shape: ints, and arrays of the device. `constants`: its own, beside those of
+    the tiles.
 
     `most_seen`: keys that a query sees at most, all of them unless said. `apart`: rows of a `MAPPED` kernel in blocks of
     their own, behind those of all queries. `block_size`: of a `LISTED` kernel, 128.
@@ -224,9 +228,10 @@ def attend_in_tiles(
     decode = queries <= MOST_DECODE_QUERIES and not apart
     tiles = softmax_tiling(title, head_dim, workload.dtype, device.shared_bytes, queries * group if decode else 0)
     if not (decode or device.portable) and hopper.fits(device.capability, workload.dtype, queries, batch * heads):
-        hopper.attend(device, stem, tensors, workload, extra, keys if most_seen is None else most_seen, apart, block_size)
+        reach = keys if most_seen is None else most_seen
+        hopper.attend(device, stem, tensors, workload, extra, reach, apart, block_size, constants)
         return
-    defines = tiles.defines(workload.causal)
+    defines = {**tiles.defines(workload.causal), **constants}
     row_blocks = blocks(queries * group if decode else queries, tiles.block_q) + blocks(apart, tiles.block_q)
     columns = kv_heads if decode else heads
     seen = blocks(min(keys, most_seen if most_seen is not None else keys), tiles.block_k)

@@ -100,12 +100,6 @@ OF_PAIRS(sum_of_pairs, "add.rn")
 OF_PAIRS(lower_of_pairs, "min.NaN")
 OF_PAIRS(upper_of_pairs, "max.NaN")
 
-// 1/x to the last bit but one.
-__device__ __forceinline__ float reciprocal(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 // A number that is the same in all lanes: tells the compiler so.
 __device__ __forceinline__ int uniform(int x) { return __shfl_sync(~0u, x, 0); }
 // Products of two bf16 numbers each, the low ones and the high ones.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,12 +138,14 @@ def attend(
     workload: Workload,
     extra: tuple[Any, ...],
     reach: int,
-    apart: int = 0,
-    block_size: int = 0,
+    apart: int,
+    block_size: int,
+    constants: Mapping[str, int],
 ) -> None:
     """Launches a kernel built on `softmax_hopper.cuh`.
 
-    `extra`, `apart` and `block_size` are as in `cuda.attend_in_tiles`; `reach`: about how many keys a query sees at most.
+    `extra`, `apart`, `block_size` and `constants` are as in `cuda.attend_in_tiles`; `reach`: about how many keys a query sees at
+    most.
 
     Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
     """
@@ -153,7 +156,7 @@ def attend(
     if apart:  # what lies behind all queries is long: it is handed out first
         cut = replace(cut, longest_first=True)
     lse = device.empty((batch, heads, queries), "float32")
-    kernel = device.kernel(stem, f"{stem}_on_hopper", cut.defines(workload.dtype, workload.causal))
+    kernel = device.kernel(stem, f"{stem}_on_hopper", {**cut.defines(workload.dtype, workload.causal), **constants})
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]
     group = heads // kv_heads
     together = heads_together(workload.causal or apart > 0, batch * heads, 4 * min(keys, reach) * head_dim // group)

@@ -91,6 +91,17 @@ __device__ __forceinline__ float log2_fast(float x) {
   asm("lg2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+// 1/x to the last bit but one.
+__device__ __forceinline__ float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ float tanh_fast(float x) {
+  float y;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 // 16 bytes from device to shared memory, in the background where the card can; zeros where `wanted` is false.
 __device__ __forceinline__ void copy_16(u32 destination, const void* source, bool wanted) {

@@ -322,9 +322,15 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
     if (left > 0) {
       int tile = work.end - 1 - ahead;
       if (visible.sinks && tile < work.first) tile += work.sink_tiles - work.first;  // only sinks are seen
+#if CHANGES_SCORES
+      const float slope = visible.change.slope(work.head % visible.change.heads);
+#endif
       const auto mask = [&] {
         int first_key = tile * BLOCK_K;
         if constexpr (is_listed<Visible>(0)) first_key = visible.tile(tile) * BLOCK_K;
+#if CHANGES_SCORES
+        visible.change.template apply<SCORES>(scores, visible.change.bias(slope, row + row_of_thread, first_key));
+#endif
         const bool early = first_key < visible.low(row + ROWS - 1) && first_key + BLOCK_K > visible.sinks;
         const bool late = first_key + BLOCK_K > visible.high(max(row, 0));
         if (early || late) mask_scores(scores, first_key, row + row_of_thread, visible, early, late);

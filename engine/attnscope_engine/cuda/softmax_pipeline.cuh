@@ -58,6 +58,9 @@ struct WarpRows {
   float base[MATRICES][2];   // of each row: what exponentials are taken from, in units of log2
   float total[MATRICES][2];  // of each row: this lane's share of the sum of exponentials
   bool careful;              // take the next tile's maximum first
+#if CHANGES_SCORES
+  float slopes[DECODE ? 2 * MATRICES : 1];  // of each row, of which two are eight apart, or of all
+#endif
 
   __device__ __forceinline__ WarpRows(const Keys& from, int row0) : careful(true) {
 #pragma unroll
@@ -89,6 +92,23 @@ struct WarpRows {
           multiply<DTYPE>(scores[m][2 * j + 1], queries[m][step], b[2], b[3]);
         }
       }
+  }
+
+  // The scores of chunk C of a tile.
+  template <int C, class Visible>
+  __device__ __forceinline__ void make(Scores& scores, const Step<Visible>& step) const {
+    multiply_keys(scores, step.keys + C * CHUNK_BYTES);
+#if CHANGES_SCORES
+    const ScoreChange& change = step.rows.visible.change;
+    const int upper = step.first_row + (lane() >> 2), first_key = step.first_key + C * CHUNK;
+    const auto bias = [&](int i) { return change.bias(slopes[DECODE ? i : 0], step.rows.query(upper + 8 * i), first_key); };
+#pragma unroll
+    for (int m = 0; m < MATRICES; ++m)
+      if (DECODE)
+        change.template apply<CHUNK / 2>(scores[m][0], bias(2 * m), 0, bias(2 * m + 1), 0);
+      else
+        change.template apply<CHUNK / 2>(scores[m][0], bias(0), 16 * m);
+#endif
   }
 
   // sums += weights · a chunk of values.
@@ -153,10 +173,10 @@ struct WarpRows {
   __device__ __forceinline__ void absorb(const Step<Visible>& step) {
     Scores scores;
     Exponentials found;
-    multiply_keys(scores, step.keys + C * CHUNK_BYTES);
+    make<C>(scores, step);
     found.take(scores, base, step.scale_log2);
     if (!__all_sync(~0u, found.in_range())) {
-      multiply_keys(scores, step.keys + C * CHUNK_BYTES);
+      make<C>(scores, step);
       settle(scores, step.scale_log2);
       found.take(scores, base, step.scale_log2);
     }
@@ -170,7 +190,7 @@ struct WarpRows {
     if (before || first_key >= step.rows.high(step.first_row + WARP_ROWS - 1)) return;  // no row sees any of it
     Scores scores;
     Exponentials found;
-    multiply_keys(scores, step.keys + C * CHUNK_BYTES);
+    make<C>(scores, step);
     mask(scores, first_key, step.first_row, step.rows);
     settle(scores, step.scale_log2);
     found.take(scores, base, step.scale_log2);
@@ -257,6 +277,10 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   __syncthreads();
   const int row0 = warp() % QUERY_WARPS * WARP_ROWS, first_row = block.first_row + row0;
   WarpRows mine(queries, row0);
+#if CHANGES_SCORES
+#pragma unroll
+  for (int i = 0; i < (DECODE ? 2 * MATRICES : 1); ++i) mine.slopes[i] = rows.slope(first_row + 8 * i + (lane() >> 2));
+#endif
 
   // Addresses of what this lane names to load_matrices: of the first chunk that its warp takes of a tile.
   const int share = warp() / QUERY_WARPS * CHUNKS * CHUNK;

@@ -48,6 +48,9 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   const int row0 = 16 * warp(), upper = block.first_row + row0 + (lane() >> 2);
   float sums[WIDTH / 8][4] = {};
   RunningRow above = {NEG_INF, 0.f}, below = {NEG_INF, 0.f};
+#if CHANGES_SCORES
+  const float slope_above = rows.slope(upper), slope_below = rows.slope(upper + 8);
+#endif
 #pragma unroll 1
   for (int tile = walk.begin; tile < walk.end; ++tile) {
     const int key0 = walk.first_key(tile);
@@ -58,6 +61,10 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
     __syncthreads();
     if (tile + 1 < walk.end) keys.load<BLOCK_K, THREADS>(block.k, walk.first_key(tile + 1), shape.keys, HEAD_DIM, HEAD_DIM);
 
+#if CHANGES_SCORES
+    visible.change.template apply<BLOCK_K / 2>(scores[0], visible.change.bias(slope_above, rows.query(upper), key0), 0,
+                                               visible.change.bias(slope_below, rows.query(upper + 8), key0), 0);
+#endif
     if (key0 < rows.low(last_row) || key0 + BLOCK_K > rows.high(block.first_row)) {
       mask_row<0, BLOCK_K>(scores, key0, upper, rows);
       mask_row<1, BLOCK_K>(scores, key0, upper + 8, rows);

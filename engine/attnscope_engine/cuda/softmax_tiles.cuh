@@ -76,12 +76,23 @@ struct Rows {
   __device__ __forceinline__ int low(int row) const { return visible.low(query(row)); }
   __device__ __forceinline__ int high(int row) const { return visible.high(query(row)); }
   __device__ __forceinline__ int sinks() const { return visible.sinks; }
+#if CHANGES_SCORES
+  __device__ __forceinline__ float slope(int row) const {
+    return visible.change.slope(DECODE ? blockIdx.y * heads + row % heads : blockIdx.y);
+  }
+#endif
 };
 
 // The tiles of keys that a block visits: number `begin` to `end` of those that any of its rows sees.
 struct Walk {
   int first_tile, sink_tiles, begin, end;
-  __device__ __forceinline__ int first_key(int i) const { return (i < sink_tiles ? i : first_tile + i - sink_tiles) * BLOCK_K; }
+#if ALIBI  // from the last on: where nothing of the future is seen those are the nearest keys, above which no maximum rises far
+  int last;
+  __device__ __forceinline__ int first_key(int i) const { return place(last - i); }
+#else
+  __device__ __forceinline__ int first_key(int i) const { return place(i); }
+#endif
+  __device__ __forceinline__ int place(int i) const { return (i < sink_tiles ? i : first_tile + i - sink_tiles) * BLOCK_K; }
 };
 template <class Visible>
 __device__ __forceinline__ Walk walk_between(const Rows<Visible>& rows, int first_row, int last_row, int split, int splits) {
@@ -90,6 +101,9 @@ __device__ __forceinline__ Walk walk_between(const Rows<Visible>& rows, int firs
   walk.first_tile = rows.low(first_row) / BLOCK_K;
   walk.sink_tiles = min((rows.sinks() + BLOCK_K - 1) / BLOCK_K, min(walk.first_tile, end_tile));
   const int tiles = walk.sink_tiles + max(end_tile - walk.first_tile, 0);
+#if ALIBI
+  walk.last = tiles - 1;
+#endif
   walk.begin = DECODE ? (int)((i64)tiles * split / splits) : 0;
   walk.end = DECODE ? (int)((i64)tiles * (split + 1) / splits) : tiles;
   return walk;

@@ -269,6 +269,9 @@ inline bool __all_sync(u32, bool x) {
 
 inline float exp2_fast(float x) { return exp2f(x); }
 inline float log2_fast(float x) { return log2f(x); }
+inline float reciprocal(float x) { return 1.f / x; }
+// As far off as the instruction may be, to either side.
+inline float tanh_fast(float x) { return tanhf(x) * (1.f + (__float_as_uint(x) * 2654435761u >> 31 ? 1 : -1) * ldexpf(1, -11)); }
 
 inline void land(const Copy& copy) {
   if (copy.wanted)
