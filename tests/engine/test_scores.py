@@ -88,7 +88,7 @@ def test_that_cutting_into_blocks_moves_no_distance(
     truth = numerics.softmax_rows(scores, seen) @ np.repeat(v, 2, axis=1)
     pieces = strips(sliding_window.bands(w, params, m), m - n, m, cut)
     change = ScoreChange(values.get("softcap", 0), bool(values.get("alibi")))
-    out = np.asarray(attend(*(xp.asarray(x) for x in (q, k, v)), pieces, xp, quiet, change))
+    out = np.asarray(attend(*(xp.asarray(x) for x in (q, k, v)), pieces, xp, quiet, change=change))
     assert np.abs(out - truth).max() < 2e-5
 
 
