@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,10 @@ OPTIONS = ("--std=c++17", "-default-device", "--ptxas-options=-v")
 
 MAJORS = (13, 12)
 """CUDA versions whose NVRTC is looked for, the first found being used."""
+
+
+_one_at_a_time = threading.Lock()
+"""NVRTC 13 has ended the process when two threads compiled at once (twice in some thousand compilations)."""
 
 
 class NvrtcMissing(Exception):
@@ -110,6 +115,11 @@ def compile_cubin(source: str, name: str, arch: str, options: Sequence[str] = ()
         CompileError: with the log, naming lines.
         NvrtcMissing: there is no NVRTC.
     """
+    with _one_at_a_time:
+        return _compiled(source, name, arch, options)
+
+
+def _compiled(source: str, name: str, arch: str, options: Sequence[str]) -> tuple[bytes, str]:
     library, program = _library(), ctypes.c_void_p()
     text = source.encode()
     _check(library.nvrtcCreateProgram(ctypes.byref(program), text, name.encode(), 0, None, None), "start")
