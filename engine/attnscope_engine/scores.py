@@ -6,10 +6,11 @@ Soft cap: Gemma Team 2024, "Gemma 2", section 2, arXiv 2408.00118. ALiBi: Press 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ def slopes(num_heads: int) -> NDArray[np.float64]:
 
     Of a number that is no power of two: those of the next smaller one, then every second slope of twice as many.
     """
+    import numpy as np  # here: the engine greets before it imports numpy
+
     power = 1 << (num_heads.bit_length() - 1)
     own = -8.0 * np.arange(1, power + 1) / power
     between = -4.0 * np.arange(1, 2 * (num_heads - power), 2) / power
