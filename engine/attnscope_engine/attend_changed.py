@@ -6,14 +6,15 @@ No fused call knows such a change, so a block's scores are stored, never all of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from attnscope_engine.protocol import Term, Workload
 from attnscope_engine.regions import Limits, Part, Strip
 from attnscope_engine.scores import ScoreChange
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 LIMITS = Limits(pairs=1 << 20, queries=1 << 12, rows=256)
 """What one call of torch may do: 4 MiB of scores, which stay in a cache."""
@@ -33,6 +34,8 @@ def workspace(workload: Workload, change: ScoreChange) -> Term:
 
 def slopes_by_group(slopes: NDArray[np.float64], groups: int, kv_heads: int, xp: Any) -> Any:
     """`(H,)` → `(groups, H / kv_heads)` fp32: of the query heads that read each key head of each sequence."""
+    import numpy as np  # here: the engine greets before it imports numpy
+
     return xp.asarray(np.tile(slopes.reshape(kv_heads, -1), (groups // kv_heads, 1)), dtype=xp.float32)
 
 
