@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnscope_engine.protocol import Dtype
+from attnscope_engine.protocol import Dtype, Workload
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -72,6 +72,26 @@ def masked_attention(
     weights = softmax_rows(scores, visible)
     out: Floats = weights @ expand_heads(v, num_heads).astype(np.float64)
     return out
+
+
+def reference_over(visible: Callable[..., Mask]) -> Callable[..., Floats]:
+    """`Variant.reference` of a softmax over what `Variant.visible` says: a query that sees no key gives 0."""
+
+    def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: Any) -> Floats:
+        n, m = q.shape[-2], k.shape[-2]
+        return masked_attention(q, k, v, visible(workload, params, np.arange(n) + m - n, np.arange(m)))
+
+    return reference
+
+
+def weights_over(visible: Callable[..., Mask]) -> Callable[..., Floats]:
+    """`Variant.weights` of a softmax over what `Variant.visible` says."""
+
+    def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Any, rows: Indices, head: int) -> Floats:  # noqa: ARG001
+        n, m = q.shape[0], k.shape[0]
+        return softmax_rows(scores_of(q[rows], k), visible(workload, params, rows + m - n, np.arange(m)))
+
+    return weights
 
 
 def rounded(x: NDArray[Any], dtype: Dtype) -> NDArray[np.float32]:

@@ -149,12 +149,6 @@ def workspace(workload: Workload, params: SparseParams) -> Term:
 # ---------------------------------------------------------------- what it computes
 
 
-def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: SparseParams) -> NDArray[Any]:
-    """softmax(QKᵀ·D^-½ over what is seen) V; a query that sees no key gives 0."""
-    rows = np.arange(q.shape[-2]) + k.shape[-2] - q.shape[-2]
-    return numerics.masked_attention(q, k, v, visible(workload, params, rows, np.arange(k.shape[-2])))
-
-
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: SparseParams, xp: Any, tick: Tick) -> Any:
     """Each block of queries against the runs of keys that its list makes."""
     n, m = q.shape[2], k.shape[2]
@@ -219,14 +213,6 @@ def lists_of(workload: Workload, params: SparseParams, kv_len: int) -> NDArray[n
     return found
 
 
-def weights(
-    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: SparseParams, rows: NDArray[Any], head: int
-) -> NDArray[Any]:
-    """Softmax of the rows' scores over what is seen."""
-    seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
-    return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
-
-
 def visible(workload: Workload, params: SparseParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
     """Keys of the blocks that the query's own block sees (causal: not after the query)."""
     rows, columns = np.asarray(rows), np.asarray(columns)
@@ -257,10 +243,10 @@ VARIANT = Variant(
     summary=summary,
     resolve=resolve,
     cost=cost,
-    reference=reference,
+    reference=numerics.reference_over(visible),
     run_cpu=run_cpu,
     launch=launch,
-    weights=weights,
+    weights=numerics.weights_over(visible),
     visible=visible,
     like="pattern",
     plain_softmax=True,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from attnscope_engine import cuda, numerics
 from attnscope_engine.attend import attend, limits, whole_workspace
-from attnscope_engine.cost import Cost, Step, tensor_term
-from attnscope_engine.protocol import DeviceKind, Term, Workload
+from attnscope_engine.cost import Cost, lse_term, softmax_step, tensor_term
+from attnscope_engine.protocol import DeviceKind, Workload
 from attnscope_engine.regions import Band, Edge, Limits, Part, Strip, still, strips
 from attnscope_engine.variant import Params, Tick, Variant, param
 
@@ -36,12 +36,10 @@ def resolve(workload: Workload, params: ChunkedParams) -> ChunkedParams:
 def cost(workload: Workload, params: ChunkedParams, on: DeviceKind) -> Cost:
     """Full attention inside each chunk, the last one as long as what is left."""
     w = workload
-    pairs = w.batch * w.num_heads * pairs_of_head(w, params)
-    query, keys = w.batch * w.num_heads * w.seq_len * w.head_dim, w.batch * w.num_kv_heads * w.seq_len * w.head_dim
-    steps = (Step("attention", 4 * pairs * w.head_dim, pairs, 2 * (query + keys) * w.item_bytes),)
+    steps = (softmax_step(w, pairs_of_head(w, params)),)
     if on == "cpu":
         return Cost(steps, (tensor_term(w), whole_workspace(w, min(w.seq_len, params.chunk_size))))
-    return Cost(steps, (tensor_term(w), Term("LSE", "B·H·n·4", w.batch * w.num_heads * w.seq_len * 4, "n")))
+    return Cost(steps, (tensor_term(w), lse_term(w)))
 
 
 def pairs_of_head(workload: Workload, params: ChunkedParams) -> int:
@@ -52,12 +50,6 @@ def pairs_of_head(workload: Workload, params: ChunkedParams) -> int:
         return size * (size + 1) // 2 if workload.causal else size * size
 
     return chunks * inside(params.chunk_size) + inside(tail)
-
-
-def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: ChunkedParams) -> NDArray[Any]:
-    """softmax(QKᵀ·D^-½ over what is seen) V; a query that sees no key gives 0."""
-    rows = np.arange(q.shape[-2]) + k.shape[-2] - q.shape[-2]
-    return numerics.masked_attention(q, k, v, visible(workload, params, rows, np.arange(k.shape[-2])))
 
 
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: ChunkedParams, xp: Any, tick: Tick) -> Any:
@@ -91,14 +83,6 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     cuda.attend_in_tiles(device, "chunked", "Chunked", (q, k, v, out), workload, (params.chunk_size,), params.chunk_size)
 
 
-def weights(
-    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: ChunkedParams, rows: NDArray[Any], head: int
-) -> NDArray[Any]:
-    """Softmax of the rows' scores over what is seen."""
-    seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
-    return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
-
-
 def visible(workload: Workload, params: ChunkedParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
     """Keys of the query's own chunk (causal: not after it)."""
     rows, columns = np.asarray(rows), np.asarray(columns)
@@ -128,10 +112,10 @@ VARIANT = Variant(
     summary=summary,
     resolve=resolve,
     cost=cost,
-    reference=reference,
+    reference=numerics.reference_over(visible),
     run_cpu=run_cpu,
     launch=launch,
-    weights=weights,
+    weights=numerics.weights_over(visible),
     visible=visible,
     plain_softmax=True,
     outside="in another chunk",

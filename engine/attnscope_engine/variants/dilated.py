@@ -82,12 +82,6 @@ def _band(causal: bool, params: DilatedParams, kv_len: int) -> Band:
     return Band(Edge(1 - params.window_size, 0, kv_len), Edge(1 if causal else params.window_size, 0, kv_len))
 
 
-def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: DilatedParams) -> NDArray[Any]:
-    """softmax(QKᵀ·D^-½ over what is seen) V; a query that sees no key gives 0."""
-    rows = np.arange(q.shape[-2]) + k.shape[-2] - q.shape[-2]
-    return numerics.masked_attention(q, k, v, visible(workload, params, rows, np.arange(k.shape[-2])))
-
-
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: DilatedParams, xp: Any, tick: Tick) -> Any:
     """A window for each remainder, on views that leave the other tokens out."""
     allowed, out = limits(q.shape[3], xp), xp.empty_like(q)
@@ -153,14 +147,6 @@ def bounds_of(params: DilatedParams, queries: int, keys: int, causal: bool) -> N
     return found
 
 
-def weights(
-    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: DilatedParams, rows: NDArray[Any], head: int
-) -> NDArray[Any]:
-    """Softmax of the rows' scores over what is seen."""
-    seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
-    return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
-
-
 def visible(workload: Workload, params: DilatedParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
     """Keys a multiple of `dilation` away, the nearest `window_size` of them (causal: back)."""
     back = numerics.distance_back(rows, columns, 0)
@@ -192,10 +178,10 @@ VARIANT = Variant(
     summary=summary,
     resolve=resolve,
     cost=cost,
-    reference=reference,
+    reference=numerics.reference_over(visible),
     run_cpu=run_cpu,
     launch=launch,
-    weights=weights,
+    weights=numerics.weights_over(visible),
     visible=visible,
     like="sliding_window",
     plain_softmax=True,

@@ -102,12 +102,6 @@ def workspace(workload: Workload, params: DocumentParams) -> Term:
     return strip_workspace(w, *(next(_document(0, 0, size, size, w.causal, allowed)) for size in sizes))
 
 
-def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: DocumentParams) -> NDArray[Any]:
-    """softmax(QKᵀ·D^-½ over what is seen) V; a query that sees no key gives 0."""
-    rows = np.arange(q.shape[-2]) + k.shape[-2] - q.shape[-2]
-    return numerics.masked_attention(q, k, v, visible(workload, params, rows, np.arange(k.shape[-2])))
-
-
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: DocumentParams, xp: Any, tick: Tick) -> Any:
     """Attention inside each document."""
     n, m = q.shape[2], k.shape[2]
@@ -148,14 +142,6 @@ def bounds_of(params: DocumentParams, kv_len: int, causal: bool) -> NDArray[np.i
     return found
 
 
-def weights(
-    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: DocumentParams, rows: NDArray[Any], head: int
-) -> NDArray[Any]:
-    """Softmax of the rows' scores over what is seen."""
-    seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
-    return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
-
-
 def visible(workload: Workload, params: DocumentParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
     """Keys of the query's own document (causal: not after it)."""
     rows, columns = np.asarray(rows), np.asarray(columns)
@@ -181,10 +167,10 @@ VARIANT = Variant(
     summary=summary,
     resolve=resolve,
     cost=cost,
-    reference=reference,
+    reference=numerics.reference_over(visible),
     run_cpu=run_cpu,
     launch=launch,
-    weights=weights,
+    weights=numerics.weights_over(visible),
     visible=visible,
     like="chunked",
     plain_softmax=True,

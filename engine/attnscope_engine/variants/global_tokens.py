@@ -79,12 +79,6 @@ def workspace(workload: Workload, params: GlobalParams) -> Term:
     return strip_workspace(w, *(next(global_strips(w, params, start, n, allowed)) for start in sorted(starts) if start < n))
 
 
-def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: GlobalParams) -> NDArray[Any]:
-    """softmax(QKᵀ·D^-½ over what is seen) V; a query that sees no key gives 0."""
-    rows = np.arange(q.shape[-2]) + k.shape[-2] - q.shape[-2]
-    return numerics.masked_attention(q, k, v, visible(workload, params, rows, np.arange(k.shape[-2])))
-
-
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: GlobalParams, xp: Any, tick: Tick) -> Any:
     """Global queries against all keys, then blocks of queries against their band and the global keys outside it."""
     n, m = q.shape[2], k.shape[2]
@@ -115,14 +109,6 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     extra = (params.window_size, params.global_size, first, dense)
     most_seen = (1 if workload.causal else 2) * params.window_size + params.global_size
     cuda.attend_in_tiles(device, "global_tokens", "Global", (q, k, v, out), workload, extra, most_seen, apart=dense)
-
-
-def weights(
-    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: GlobalParams, rows: NDArray[Any], head: int
-) -> NDArray[Any]:
-    """Softmax of the rows' scores over what is seen."""
-    seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
-    return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
 
 
 def visible(workload: Workload, params: GlobalParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
@@ -159,10 +145,10 @@ VARIANT = Variant(
     summary=summary,
     resolve=resolve,
     cost=cost,
-    reference=reference,
+    reference=numerics.reference_over(visible),
     run_cpu=run_cpu,
     launch=launch,
-    weights=weights,
+    weights=numerics.weights_over(visible),
     visible=visible,
     like="sliding_window",
     plain_softmax=True,

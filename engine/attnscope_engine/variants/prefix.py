@@ -61,12 +61,6 @@ def workspace(workload: Workload, params: PrefixParams) -> Term:
     return strip_workspace(w, *(next(strips((band(w, params, w.seq_len),), first, w.seq_len, allowed)) for first in cut))
 
 
-def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: PrefixParams) -> NDArray[Any]:
-    """softmax(QKᵀ·D^-½ over what is seen) V."""
-    rows = np.arange(q.shape[-2]) + k.shape[-2] - q.shape[-2]
-    return numerics.masked_attention(q, k, v, visible(workload, params, rows, np.arange(k.shape[-2])))
-
-
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: PrefixParams, xp: Any, tick: Tick) -> Any:
     """Blocks of queries against all keys that they see, the prefix as one rectangle."""
     n, m = q.shape[2], k.shape[2]
@@ -81,14 +75,6 @@ def band(workload: Workload, params: PrefixParams, kv_len: int) -> Band:
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: PrefixParams) -> None:
     """One kernel."""
     cuda.attend_in_tiles(device, "prefix", "Prefix", (q, k, v, out), workload, (params.prefix_size,))
-
-
-def weights(
-    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: PrefixParams, rows: NDArray[Any], head: int
-) -> NDArray[Any]:
-    """Softmax of the rows' scores over what is seen."""
-    seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
-    return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
 
 
 def visible(workload: Workload, params: PrefixParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
@@ -114,10 +100,10 @@ VARIANT = Variant(
     summary=summary,
     resolve=resolve,
     cost=cost,
-    reference=reference,
+    reference=numerics.reference_over(visible),
     run_cpu=run_cpu,
     launch=launch,
-    weights=weights,
+    weights=numerics.weights_over(visible),
     visible=visible,
     like="softmax_tiled",
     plain_softmax=True,

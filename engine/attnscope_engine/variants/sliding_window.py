@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from attnscope_engine import cuda, numerics
 from attnscope_engine.attend import attend, band_workspace, limits
-from attnscope_engine.cost import Cost, Step, tensor_term
-from attnscope_engine.protocol import DeviceKind, Term, Workload
+from attnscope_engine.cost import Cost, lse_term, softmax_step, tensor_term
+from attnscope_engine.protocol import DeviceKind, Workload
 from attnscope_engine.regions import Band, Edge, still, strips
 from attnscope_engine.variant import Params, Tick, Variant, param
 
@@ -35,12 +35,10 @@ def resolve(workload: Workload, params: WindowParams) -> WindowParams:
 def cost(workload: Workload, params: WindowParams, on: DeviceKind) -> Cost:
     """One pass over the band and the sinks before it."""
     w = workload
-    pairs = w.batch * w.num_heads * pairs_of_head(w, params)
-    query, keys = w.batch * w.num_heads * w.seq_len * w.head_dim, w.batch * w.num_kv_heads * w.seq_len * w.head_dim
-    steps = (Step("attention", 4 * pairs * w.head_dim, pairs, 2 * (query + keys) * w.item_bytes),)
+    steps = (softmax_step(w, pairs_of_head(w, params)),)
     if on == "cpu":
         return Cost(steps, (tensor_term(w), band_workspace(w, params.window_size, params.sinks)))
-    return Cost(steps, (tensor_term(w), Term("LSE", "B·H·n·4", w.batch * w.num_heads * w.seq_len * 4, "n")))
+    return Cost(steps, (tensor_term(w), lse_term(w)))
 
 
 def pairs_of_head(workload: Workload, params: WindowParams) -> int:
@@ -56,12 +54,6 @@ def pairs_of_head(workload: Workload, params: WindowParams) -> int:
 
 def _triangle(n: int) -> int:
     return n * (n + 1) // 2
-
-
-def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: WindowParams) -> NDArray[Any]:
-    """softmax(QKᵀ·D^-½ over what is seen) V; a query that sees no key gives 0."""
-    rows = np.arange(q.shape[-2]) + k.shape[-2] - q.shape[-2]
-    return numerics.masked_attention(q, k, v, visible(workload, params, rows, np.arange(k.shape[-2])))
 
 
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: WindowParams, xp: Any, tick: Tick) -> Any:
@@ -84,14 +76,6 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     extra = (params.window_size, params.sinks)
     most_seen = (1 if workload.causal else 2) * params.window_size + params.sinks
     cuda.attend_in_tiles(device, "sliding_window", "Window", (q, k, v, out), workload, extra, most_seen)
-
-
-def weights(
-    q: NDArray[Any], k: NDArray[Any], workload: Workload, params: WindowParams, rows: NDArray[Any], head: int
-) -> NDArray[Any]:
-    """Softmax of the rows' scores over what is seen."""
-    seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
-    return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
 
 
 def visible(workload: Workload, params: WindowParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
@@ -126,10 +110,10 @@ VARIANT = Variant(
     summary=summary,
     resolve=resolve,
     cost=cost,
-    reference=reference,
+    reference=numerics.reference_over(visible),
     run_cpu=run_cpu,
     launch=launch,
-    weights=weights,
+    weights=numerics.weights_over(visible),
     visible=visible,
     plain_softmax=True,
     outside="outside the window",

@@ -61,12 +61,6 @@ def cost(workload: Workload, params: Params, on: DeviceKind) -> Cost:
     return Cost(steps, tuple(held))
 
 
-def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: Params) -> NDArray[Any]:
-    """softmax(QKᵀ·D^-½ over what is seen) V; a query that sees no key gives 0."""
-    rows = np.arange(q.shape[-2]) + k.shape[-2] - q.shape[-2]
-    return numerics.masked_attention(q, k, v, visible(workload, params, rows, np.arange(k.shape[-2])))
-
-
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any, tick: Tick) -> Any:
     """Three passes over all heads, each over blocks of rows: scores, weights, product. Keys after a block are not computed."""
     heads, m = q.shape[:3], k.shape[2]
@@ -178,12 +172,6 @@ def steps(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload) -> 
     return [("scores", multiply_keys), ("softmax", soften), ("weights × v", multiply_values)]
 
 
-def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int) -> NDArray[Any]:
-    """Softmax of the rows' scores over what is seen."""
-    seen = visible(workload, params, rows + k.shape[0] - q.shape[0], np.arange(k.shape[0]))
-    return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen)
-
-
 def visible(workload: Workload, params: Params, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
     """All keys, or those not after the query."""
     return numerics.causal_visible(rows, columns, 0) if workload.causal else numerics.all_visible(rows, columns)
@@ -200,10 +188,10 @@ VARIANT = Variant(
     summary=lambda params: "n×n stored",
     resolve=resolve,
     cost=cost,
-    reference=reference,
+    reference=numerics.reference_over(visible),
     run_cpu=run_cpu,
     launch=launch,
-    weights=weights,
+    weights=numerics.weights_over(visible),
     visible=visible,
     plain_softmax=True,
 )
