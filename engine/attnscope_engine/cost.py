@@ -56,6 +56,12 @@ def tensor_term(workload: Workload) -> Term:
     return Term("q k v out", f"2·B·(H+G)·n·D·{w.item_bytes}", bytes_, "n")
 
 
+def kv_bytes(workload: Workload, tokens: int) -> int:
+    """K and V of so many tokens in one layer: what softmax keeps for the tokens to come."""
+    w = workload
+    return 2 * w.batch * w.num_kv_heads * tokens * w.head_dim * w.item_bytes
+
+
 def lse_term(workload: Workload) -> Term:
     """One log-sum-exp a query, which a softmax that stores no map keeps."""
     return Term("LSE", "B·H·n·4", workload.batch * workload.num_heads * workload.seq_len * 4, "n")

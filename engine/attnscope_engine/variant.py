@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
-from attnscope_engine.cost import Cost
+from attnscope_engine.cost import Cost, kv_bytes
 from attnscope_engine.parameters import ParamField, Params, RealField, fields_of, flag, one_of, param, real, what_is_wrong
 from attnscope_engine.protocol import Choice, DeviceKind, Dtype, ParamValues, Workload
 from attnscope_engine.scores import UNCHANGED, ScoreChange
@@ -178,7 +178,7 @@ class Variant:
         """What one layer keeps after `seq_len` tokens for the tokens to come."""
         if self.state_bytes is not None:
             return self.state_bytes(workload, params)
-        return 2 * workload.batch * workload.num_kv_heads * workload.seq_len * workload.head_dim * workload.item_bytes
+        return kv_bytes(workload, workload.seq_len)
 
 
 def no_weights(*_: object) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from attnscope_engine import cuda, numerics
 from attnscope_engine.attend import attend, limits, whole_workspace
-from attnscope_engine.cost import Cost, lse_term, softmax_step, tensor_term
+from attnscope_engine.cost import Cost, kv_bytes, lse_term, softmax_step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Workload
 from attnscope_engine.regions import Band, Edge, Limits, Part, Strip, still, strips
 from attnscope_engine.variant import Params, Tick, Variant, param
@@ -92,8 +92,7 @@ def visible(workload: Workload, params: ChunkedParams, rows: NDArray[Any], colum
 
 def state_bytes(workload: Workload, params: ChunkedParams) -> int:
     """K and V of one chunk."""
-    w = workload
-    return 2 * w.batch * w.num_kv_heads * min(w.seq_len, params.chunk_size) * w.head_dim * w.item_bytes
+    return kv_bytes(workload, min(workload.seq_len, params.chunk_size))
 
 
 def summary(params: ChunkedParams) -> str:

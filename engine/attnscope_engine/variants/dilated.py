@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from attnscope_engine import cuda, numerics
 from attnscope_engine.attend import attend, limits, strip_workspace, torch_limits
-from attnscope_engine.cost import Cost, Step, lse_term, softmax_step, tensor_term
+from attnscope_engine.cost import Cost, Step, kv_bytes, lse_term, softmax_step, tensor_term
 from attnscope_engine.protocol import ITEM_BYTES, DeviceKind, Term, Workload
 from attnscope_engine.regions import Band, Edge, strips
 from attnscope_engine.variant import Params, Tick, Variant, param
@@ -157,9 +157,7 @@ def visible(workload: Workload, params: DilatedParams, rows: NDArray[Any], colum
 
 def state_bytes(workload: Workload, params: DilatedParams) -> int:
     """K and V of all that the window spans: each of them is seen by a later query."""
-    w = workload
-    kept = min(w.seq_len, params.window_size * params.dilation)
-    return 2 * w.batch * w.num_kv_heads * kept * w.head_dim * w.item_bytes
+    return kv_bytes(workload, min(workload.seq_len, params.window_size * params.dilation))
 
 
 def summary(params: DilatedParams) -> str:

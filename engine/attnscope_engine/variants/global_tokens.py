@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from attnscope_engine import cuda, numerics
 from attnscope_engine.attend import attend, limits, strip_workspace, torch_limits
-from attnscope_engine.cost import Cost, lse_term, softmax_step, tensor_term
+from attnscope_engine.cost import Cost, kv_bytes, lse_term, softmax_step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.regions import Band, Edge, Limits, Strip, still, strips
 from attnscope_engine.variant import Params, Tick, Variant, param
@@ -124,9 +124,7 @@ def visible(workload: Workload, params: GlobalParams, rows: NDArray[Any], column
 
 def state_bytes(workload: Workload, params: GlobalParams) -> int:
     """K and V of the window and the global tokens."""
-    w = workload
-    kept = min(w.seq_len, params.window_size + params.global_size)
-    return 2 * w.batch * w.num_kv_heads * kept * w.head_dim * w.item_bytes
+    return kv_bytes(workload, min(workload.seq_len, params.window_size + params.global_size))
 
 
 def summary(params: GlobalParams) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attnscope_engine import cuda, numerics
 from attnscope_engine.attend import attend, band_workspace, limits
-from attnscope_engine.cost import Cost, lse_term, softmax_step, tensor_term
+from attnscope_engine.cost import Cost, kv_bytes, lse_term, softmax_step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Workload
 from attnscope_engine.regions import Band, Edge, still, strips
 from attnscope_engine.variant import Params, Tick, Variant, param
@@ -89,9 +89,7 @@ def visible(workload: Workload, params: WindowParams, rows: NDArray[Any], column
 
 def state_bytes(workload: Workload, params: WindowParams) -> int:
     """K and V of the window and the sinks."""
-    w = workload
-    kept = min(w.seq_len, params.window_size + params.sinks)
-    return 2 * w.batch * w.num_kv_heads * kept * w.head_dim * w.item_bytes
+    return kv_bytes(workload, min(workload.seq_len, params.window_size + params.sinks))
 
 
 def summary(params: WindowParams) -> str:
