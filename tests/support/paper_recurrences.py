@@ -64,10 +64,28 @@ def mamba2(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray)
     return np.array(out)
 
 
+def channel_gates(half_life: int, group: int, key: np.ndarray) -> np.ndarray:
+    """One gate a channel, which reads the channel half of all further on."""
+    d, length = len(key), math.sqrt(float(key @ key)) or 1.0
+    own = signs(0, group, d)
+    return np.array(
+        [(1 / (1 + math.exp(own[c] * math.sqrt(d) * key[(c + d // 2) % d] / length))) ** (1 / half_life) for c in range(d)]
+    )
+
+
+def gla(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    state, out = np.zeros((k.shape[1], v.shape[1])), []
+    for t in range(len(k)):
+        state = np.diag(channel_gates(params.half_life, group, k[t])) @ state + np.outer(k[t], v[t])
+        out.append(q[t] @ state / math.sqrt(q.shape[1]))
+    return np.array(out)
+
+
 RECURRENCES: dict[str, Callable[[Any, int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "retnet": retnet,
     "simple_gla": simple_gla,
     "mamba2": mamba2,
+    "gla": gla,
 }
 """`(params, key head, q, k, v)` of as many queries as keys, each `(tokens, D)` → out."""
 
