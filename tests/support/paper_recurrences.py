@@ -81,11 +81,28 @@ def gla(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) ->
     return np.array(out)
 
 
+def delta(gate_of: Callable[[np.ndarray], np.ndarray], group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The papers' transition matrices, multiplied out; `gate_of` a key: the diagonal that the state before it is faded by."""
+    d = k.shape[1]
+    state, out = np.zeros((d, v.shape[1])), []
+    for t in range(len(k)):
+        length = math.sqrt(float(k[t] @ k[t])) or 1.0
+        unit, beta = k[t] / length, 1 / (1 + math.exp(-lean(1, group, k[t])))
+        state = (np.eye(d) - beta * np.outer(unit, unit)) @ np.diag(gate_of(k[t])) @ state + beta * np.outer(unit, v[t])
+        out.append(q[t] @ state / math.sqrt(d))
+    return np.array(out)
+
+
+def deltanet(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return delta(lambda key: np.ones(len(key)), group, q, k, v)
+
+
 RECURRENCES: dict[str, Callable[[Any, int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "retnet": retnet,
     "simple_gla": simple_gla,
     "mamba2": mamba2,
     "gla": gla,
+    "deltanet": deltanet,
 }
 """`(params, key head, q, k, v)` of as many queries as keys, each `(tokens, D)` → out."""
 
