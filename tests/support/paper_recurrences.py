@@ -97,12 +97,20 @@ def deltanet(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarra
     return delta(lambda key: np.ones(len(key)), group, q, k, v)
 
 
+def gated_deltanet(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    def gate(key: np.ndarray) -> np.ndarray:
+        return np.full(len(key), (1 / (1 + math.exp(lean(0, group, key)))) ** (1 / params.half_life))
+
+    return delta(gate, group, q, k, v)
+
+
 RECURRENCES: dict[str, Callable[[Any, int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "retnet": retnet,
     "simple_gla": simple_gla,
     "mamba2": mamba2,
     "gla": gla,
     "deltanet": deltanet,
+    "gated_deltanet": gated_deltanet,
 }
 """`(params, key head, q, k, v)` of as many queries as keys, each `(tokens, D)` → out."""
 
