@@ -22,6 +22,7 @@ STRONG: dict[str, tuple[dict[str, Any], ...]] = {
     "mamba2": ({"half_life": 1}, {"half_life": 1_048_576, "skip": False}),
     "gla": ({"half_life": 1}, {"half_life": 1_048_576}),
     "gated_deltanet": ({"half_life": 1}, {"half_life": 1_048_576}),
+    "kda": ({"half_life": 1}, {"half_life": 1_048_576}),
 }
 """Parameters besides the defaults: the strongest gates and hardly any."""
 

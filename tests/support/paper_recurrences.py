@@ -104,6 +104,10 @@ def gated_deltanet(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.
     return delta(gate, group, q, k, v)
 
 
+def kda(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return delta(lambda key: channel_gates(params.half_life, group, key), group, q, k, v)
+
+
 RECURRENCES: dict[str, Callable[[Any, int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "retnet": retnet,
     "simple_gla": simple_gla,
@@ -111,6 +115,7 @@ RECURRENCES: dict[str, Callable[[Any, int, np.ndarray, np.ndarray, np.ndarray], 
     "gla": gla,
     "deltanet": deltanet,
     "gated_deltanet": gated_deltanet,
+    "kda": kda,
 }
 """`(params, key head, q, k, v)` of as many queries as keys, each `(tokens, D)` → out."""
 
