@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnscope_engine import gates, numerics, recurrent, recurrent_cost, recurrent_exact
-from attnscope_engine.cost import Cost
+from attnscope_engine import cuda, gates, numerics, recurrent, recurrent_cost, recurrent_exact
+from attnscope_engine.cost import Cost, tensor_term
+from attnscope_engine.cuda import delta as delta_kernels
+from attnscope_engine.cuda import gates as gate_kernels
+from attnscope_engine.cuda import segments, state_steps
 from attnscope_engine.protocol import DeviceKind, Workload
 from attnscope_engine.recurrent_cost import Sizes
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant
@@ -34,6 +37,10 @@ def sizes(workload: Workload) -> Sizes:
 
 def cost(workload: Workload, params: Params, on: DeviceKind) -> Cost:
     """β from the keys, what the keys of a chunk take from each other, a state written and read once a token."""
+    if on == "cuda":
+        w, states = workload, delta_kernels.held(workload)
+        steps = (*state_steps.of_gates(w, "", delta=True), *state_steps.of_states(w, "", states, delta=True))
+        return Cost(steps, (tensor_term(w), gate_kernels.held_of_tokens(w, gated=False), *states))
     return recurrent_cost.cost(workload, sizes(workload))
 
 
@@ -62,8 +69,13 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any,
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: Params) -> None:
-    """Raises: Unsupported."""
-    raise Unsupported("DeltaNet has no GPU kernel yet: use the CPU")
+    """β and lengths of the keys, then chunk by chunk. Raises: Unsupported."""
+    if not workload.causal:
+        raise Unsupported(CAUSAL_ONLY)
+    cuda.tiling("DeltaNet", q.shape[-1], workload.dtype, widest=segments.WIDEST)
+    made = gate_kernels.of_tokens(device, "deltanet", k, workload, None)
+    tensors, scale = (q, k, v, out), q.shape[-1] ** -0.5
+    delta_kernels.attend(device, "deltanet", "DeltaNet", tensors, made.beta, made.gates, workload, scale, made.lengths)
 
 
 def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int) -> NDArray[Any]:

@@ -11,8 +11,11 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnscope_engine import gates, numerics, recurrent, recurrent_cost, recurrent_exact
-from attnscope_engine.cost import Cost
+from attnscope_engine import cuda, gates, numerics, recurrent, recurrent_cost, recurrent_exact
+from attnscope_engine.cost import Cost, tensor_term
+from attnscope_engine.cuda import gates as gate_kernels
+from attnscope_engine.cuda import gla as gla_kernels
+from attnscope_engine.cuda import segments, state_steps
 from attnscope_engine.protocol import DeviceKind, Workload
 from attnscope_engine.recurrent_cost import Sizes
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant
@@ -38,6 +41,10 @@ def sizes(workload: Workload) -> Sizes:
 
 def cost(workload: Workload, params: GlaParams, on: DeviceKind) -> Cost:
     """Gates from the keys, a state written and read once a token, and the pairs inside chunks."""
+    if on == "cuda":
+        w, states = workload, gla_kernels.held(workload)
+        steps = (*state_steps.of_gates(w, "channel", delta=False), *state_steps.of_states(w, "channel", states, delta=False))
+        return Cost(steps, (tensor_term(w), gate_kernels.held_of_channels(w), *states))
     return recurrent_cost.cost(workload, sizes(workload))
 
 
@@ -65,8 +72,12 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: GlaParams, xp: A
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: GlaParams) -> None:
-    """Raises: Unsupported."""
-    raise Unsupported("GLA has no GPU kernel yet: use the CPU")
+    """Gates of the keys' channels, then chunk by chunk. Raises: Unsupported."""
+    if not workload.causal:
+        raise Unsupported(CAUSAL_ONLY)
+    cuda.tiling("GLA", q.shape[-1], workload.dtype, widest=segments.WIDEST)
+    made = gate_kernels.of_channels(device, "gla", k, workload, params.half_life)
+    gla_kernels.attend(device, "gla", "GLA", (q, k, v, out), made, workload, q.shape[-1] ** -0.5)
 
 
 def weights(

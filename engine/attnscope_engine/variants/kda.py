@@ -11,8 +11,11 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnscope_engine import gates, numerics, recurrent, recurrent_cost, recurrent_exact
-from attnscope_engine.cost import Cost
+from attnscope_engine import cuda, gates, numerics, recurrent, recurrent_cost, recurrent_exact
+from attnscope_engine.cost import Cost, tensor_term
+from attnscope_engine.cuda import delta as delta_kernels
+from attnscope_engine.cuda import gates as gate_kernels
+from attnscope_engine.cuda import segments, state_steps
 from attnscope_engine.protocol import DeviceKind, Workload
 from attnscope_engine.recurrent_cost import Sizes
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant
@@ -39,6 +42,12 @@ def sizes(workload: Workload) -> Sizes:
 
 def cost(workload: Workload, params: KdaParams, on: DeviceKind) -> Cost:
     """Gates and β from the keys, what the keys of a chunk take from each other, a state written and read once a token."""
+    if on == "cuda":
+        w, states = workload, delta_kernels.held(workload)
+        steps = (*state_steps.of_gates(w, "channel", delta=True), *state_steps.of_states(w, "channel", states, delta=True))
+        return Cost(
+            steps, (tensor_term(w), gate_kernels.held_of_tokens(w, gated=False), gate_kernels.held_of_channels(w), *states)
+        )
     return recurrent_cost.cost(workload, sizes(workload))
 
 
@@ -69,8 +78,14 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: KdaParams, xp: A
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: KdaParams) -> None:
-    """Raises: Unsupported."""
-    raise Unsupported("KDA has no GPU kernel yet: use the CPU")
+    """Gates, β and lengths of the keys, then token by token. Raises: Unsupported."""
+    if not workload.causal:
+        raise Unsupported(CAUSAL_ONLY)
+    cuda.tiling("KDA", q.shape[-1], workload.dtype, widest=segments.WIDEST)
+    made = gate_kernels.of_tokens(device, "kda", k, workload, None)
+    fading = gate_kernels.of_channels(device, "kda", k, workload, params.half_life)
+    tensors, scale = (q, k, v, out), q.shape[-1] ** -0.5
+    delta_kernels.attend(device, "kda", "KDA", tensors, made.beta, fading, workload, scale, made.lengths)
 
 
 def weights(
