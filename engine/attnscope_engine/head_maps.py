@@ -127,16 +127,17 @@ def variant_weights(
     def visible(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Mask:
         return variant.visible(workload, params, rows, columns)
 
+    cut = workload.causal and not variant.sees_ahead
     if variant.plain_softmax:
         slope = float(slopes(workload.num_heads)[head])
-        return softmax_weights(q, k, visible, workload.causal, tick, variant.change(params), slope)
+        return softmax_weights(q, k, visible, cut, tick, variant.change(params), slope)
     n, m = len(q), len(k)
     weights, seen = np.zeros((n, m), np.float32), np.zeros((n, m), bool)
-    for rows, columns in blocks(n, m, workload.causal):
+    for rows, columns in blocks(n, m, cut):
         tick()
         indices = np.arange(rows.start, rows.stop)
         # Only the queries' own rows and the keys up to the last of them matter to a causal map: keys and queries are cut alike.
-        queries = q[: rows.stop] if workload.causal else q
+        queries = q[: rows.stop] if cut else q
         with np.errstate(all="ignore"):
             exact, seen[rows, columns] = variant.rows_of_map(queries, k[columns], workload, params, indices, head)
             weights[rows, columns] = np.where(seen[rows, columns], exact, 0)

@@ -111,6 +111,8 @@ class Variant:
     """`(params)` → what it does to scores before their softmax."""
     picks: bool = False
     """True when q and k decide which pairs are seen (top-k): a weight of exactly 0 is then a pair that is not seen."""
+    sees_ahead: bool = False
+    """True when a query of a causal call may see keys after its own: maps are then made over every column."""
     outside: str = ""
     """Where a key lies that is not seen though it is not after the query, such as "outside the window"."""
     block_size: Callable[[Any], int] | None = None

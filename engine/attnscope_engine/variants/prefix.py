@@ -121,4 +121,5 @@ VARIANT = Variant(
     visible=visible,
     like="softmax_tiled",
     plain_softmax=True,
+    sees_ahead=True,
 )
