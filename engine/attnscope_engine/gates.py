@@ -115,5 +115,10 @@ def write_strengths_of(k: NDArray[Any], heads: Sequence[int] | NDArray[Any]) -> 
     return write_strength(_along_of(k, "write", heads), np)[..., 0]  # type: ignore[no-any-return]
 
 
+def unit_of(k: NDArray[Any]) -> NDArray[np.float64]:
+    """Each key divided by its length."""
+    return unit(k.astype(np.float64), np)  # type: ignore[no-any-return]
+
+
 def _along_of(k: NDArray[Any], purpose: Purpose, heads: Sequence[int] | NDArray[Any]) -> Any:
     return along(k.astype(np.float64), signs(purpose, heads, k.shape[-1]), np)

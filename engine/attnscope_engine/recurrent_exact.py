@@ -81,3 +81,27 @@ def map_of_channels(q: NDArray[Any], k: NDArray[Any], log_decay: Floats, rows: N
         parts.append((some[: len(some) // 2], first))
         parts.append((middle[positions[middle] > border], border + 1))
     return found
+
+
+def map_by_transport(q: NDArray[Any], k: NDArray[Any], write: Floats, log_decay: Floats | None, rows: NDArray[Any]) -> Floats:
+    """Rows of the delta rule's map: each query is carried back through the transitions, p ← diag(α_j) (I − β_j k_j k_jᵀ) p.
+
+    A_ij = β_j p·k_j when it arrives at key j. q `(N, F)`, k `(M, F)`, β `(M,)`, log α `(M,)` or `(M, F)` → `(len(rows), M)`.
+    Nothing is solved and nothing grows: with keys of length 1 and β below 2 no transition makes p longer.
+    """
+    positions = rows + len(k) - len(q)
+    order = np.argsort(-positions, kind="stable")
+    starts = -positions[order]
+    carried, keys = q[rows[order]].astype(np.float64), k.astype(np.float64)
+    decay = None if log_decay is None else np.exp(log_decay)
+    found = np.zeros((len(k), len(rows)))
+    for key in range(int(positions.max(initial=-1)), -1, -1):
+        some = carried[: np.searchsorted(starts, -key, side="right")]
+        weights = write[key] * (some @ keys[key])
+        found[key, : len(some)] = weights
+        some -= weights[:, None] * keys[key]
+        if decay is not None:
+            some *= decay[key]
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return found[:, back].T

@@ -20,6 +20,9 @@ STRONG: dict[str, tuple[dict[str, Any], ...]] = {
     "retnet": ({"exponent": 1},),
     "simple_gla": ({"half_life": 1}, {"half_life": 1_048_576}),
     "mamba2": ({"half_life": 1}, {"half_life": 1_048_576, "skip": False}),
+    "gla": ({"half_life": 1}, {"half_life": 1_048_576}),
+    "gated_deltanet": ({"half_life": 1}, {"half_life": 1_048_576}),
+    "kda": ({"half_life": 1}, {"half_life": 1_048_576}),
 }
 """Parameters besides the defaults: the strongest gates and hardly any."""
 

@@ -1,4 +1,4 @@
-"""The kernels of the recurrent variants and of their gates, their text run on the processor, against float64."""
+"""The kernels that derive decays and time steps from keys, their text run on the processor, against float64."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attnscope_engine import catalogue, cuda, gates, numerics
+from attnscope_engine import cuda, gates, numerics
 from attnscope_engine.cuda import token_decays
 from attnscope_engine.devices.cuda import from_bits, to_bits
 from attnscope_engine.protocol import Dtype, Workload
-from paper_recurrences import recurrence
 from portable_on_cpu import COMPILER, EmulatedDevice
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs g++")
@@ -71,35 +70,3 @@ def test_that_what_is_allocated_is_what_is_said(dtype: Dtype) -> None:
     token_decays.decays_and_steps(scaled, "mamba2", k, k, dtype, 1)
     assert alone.bytes_ == sum(term.bytes_ for term in token_decays.held(w))
     assert scaled.bytes_ == sum(term.bytes_ for term in token_decays.held(w, scaled=True))
-
-
-LARGEST_ERROR: dict[Dtype, float] = {"bf16": 1e-2, "fp16": 1.5e-3, "fp32": 1e-5}
-"""Of the output by norm."""
-
-
-@needs_compiler
-@pytest.mark.parametrize(
-    ("name", "values", "dtype"),
-    [
-        ("retnet", {"exponent": 2}, "bf16"),
-        ("retnet", {}, "fp32"),
-        ("simple_gla", {"half_life": 16}, "fp16"),
-        ("simple_gla", {"half_life": 1}, "bf16"),
-        ("mamba2", {}, "bf16"),
-        ("mamba2", {"half_life": 3, "skip": False}, "fp32"),
-    ],
-)
-def test_that_a_launch_computes_the_recurrence(name: str, values: dict[str, Any], dtype: Dtype) -> None:
-    for n, m in ((1, 1), (130, 130), (70, 150), (90, 40)):
-        rng = np.random.default_rng(n)
-        shapes = ((1, 4, n, 64), (1, 2, m, 64), (1, 2, m, 64))
-        arrays = [numerics.rounded(rng.standard_normal(shape, np.float32), dtype) for shape in shapes]
-        workload, variant = Workload(1, max(n, m), 4, 2, 64, 1, dtype, True), catalogue.find(name)
-        params = variant.parse(values)
-        stored = [to_bits(x, dtype) for x in arrays]
-        out = np.full(stored[0].shape, np.nan, np.float32) if dtype == "fp32" else np.full(stored[0].shape, 0x7FFF, np.uint16)
-        variant.launch(EmulatedDevice(99 * 1024), *stored, out, workload, params)
-        truth = recurrence(name, params, *(x.astype(np.float64) for x in arrays))
-        got = from_bits(out, dtype)
-        assert np.isfinite(got).all(), "an output was not written, or something unwritten was read"
-        assert np.linalg.norm(got - truth) <= LARGEST_ERROR[dtype] * np.linalg.norm(truth)

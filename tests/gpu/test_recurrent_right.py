@@ -20,6 +20,10 @@ PARAMS: dict[str, tuple[dict[str, Any], ...]] = {
     "retnet": ({}, {"exponent": 1}, {"exponent": 30}),
     "simple_gla": ({}, {"half_life": 1}, {"half_life": 1_048_576}),
     "mamba2": ({}, {"half_life": 1, "skip": False}, {"half_life": 100_000}),
+    "gla": ({}, {"half_life": 1}, {"half_life": 1000}),
+    "deltanet": ({},),
+    "gated_deltanet": ({}, {"half_life": 1}, {"half_life": 1_048_576}),
+    "kda": ({}, {"half_life": 1}, {"half_life": 1000}),
 }
 SHAPES = ((1, 1), (63, 63), (64, 64), (257, 257), (113, 203), (203, 113), (1, 300), (1000, 1023), (2048, 2048))
 HEADS = ((2, 2), (4, 2), (3, 1))

@@ -64,10 +64,58 @@ def mamba2(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray)
     return np.array(out)
 
 
+def channel_gates(half_life: int, group: int, key: np.ndarray) -> np.ndarray:
+    """One gate a channel, which reads the channel half of all further on."""
+    d, length = len(key), math.sqrt(float(key @ key)) or 1.0
+    own = signs(0, group, d)
+    return np.array(
+        [(1 / (1 + math.exp(own[c] * math.sqrt(d) * key[(c + d // 2) % d] / length))) ** (1 / half_life) for c in range(d)]
+    )
+
+
+def gla(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    state, out = np.zeros((k.shape[1], v.shape[1])), []
+    for t in range(len(k)):
+        state = np.diag(channel_gates(params.half_life, group, k[t])) @ state + np.outer(k[t], v[t])
+        out.append(q[t] @ state / math.sqrt(q.shape[1]))
+    return np.array(out)
+
+
+def delta(gate_of: Callable[[np.ndarray], np.ndarray], group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The papers' transition matrices, multiplied out; `gate_of` a key: the diagonal that the state before it is faded by."""
+    d = k.shape[1]
+    state, out = np.zeros((d, v.shape[1])), []
+    for t in range(len(k)):
+        length = math.sqrt(float(k[t] @ k[t])) or 1.0
+        unit, beta = k[t] / length, 1 / (1 + math.exp(-lean(1, group, k[t])))
+        state = (np.eye(d) - beta * np.outer(unit, unit)) @ np.diag(gate_of(k[t])) @ state + beta * np.outer(unit, v[t])
+        out.append(q[t] @ state / math.sqrt(d))
+    return np.array(out)
+
+
+def deltanet(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return delta(lambda key: np.ones(len(key)), group, q, k, v)
+
+
+def gated_deltanet(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    def gate(key: np.ndarray) -> np.ndarray:
+        return np.full(len(key), (1 / (1 + math.exp(lean(0, group, key)))) ** (1 / params.half_life))
+
+    return delta(gate, group, q, k, v)
+
+
+def kda(params: Any, group: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return delta(lambda key: channel_gates(params.half_life, group, key), group, q, k, v)
+
+
 RECURRENCES: dict[str, Callable[[Any, int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "retnet": retnet,
     "simple_gla": simple_gla,
     "mamba2": mamba2,
+    "gla": gla,
+    "deltanet": deltanet,
+    "gated_deltanet": gated_deltanet,
+    "kda": kda,
 }
 """`(params, key head, q, k, v)` of as many queries as keys, each `(tokens, D)` → out."""
 
