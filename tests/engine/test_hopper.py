@@ -146,12 +146,16 @@ def test_that_shared_memory_is_what_the_kernel_lays_out() -> None:
 
 
 def test_that_causal_heads_go_together_in_equal_groups() -> None:
-    assert hopper.heads_together(False, 64, 1 << 20) == 1
-    assert hopper.heads_together(True, 64, 1 << 20) == 64
-    assert hopper.heads_together(True, 64, 4 << 20) == 32
-    assert hopper.heads_together(True, 33, 4 << 20) == 17
-    assert hopper.heads_together(True, 20, 8 << 20) == 10
-    assert hopper.heads_together(True, 64, 1 << 30) == 1
+    """As many as the cache keeps, or as leave four blocks of each side by side."""
+    assert hopper.heads_together(False, 64, 1 << 20, 132) == 1
+    assert hopper.heads_together(True, 64, 1 << 19, 132) == 64
+    assert hopper.heads_together(True, 128, 1 << 19, 132) == 64
+    assert hopper.heads_together(True, 64, 2 << 20, 132) == 32
+    assert hopper.heads_together(True, 32, 4 << 20, 132) == 32
+    assert hopper.heads_together(True, 42, 3 << 20, 132) == 21
+    assert hopper.heads_together(True, 20, 6 << 20, 132) == 20
+    assert hopper.heads_together(True, 20, 9 << 20, 132) == 10
+    assert hopper.heads_together(True, 64, 1 << 30, 132) == 1
 
 
 @pytest.mark.parametrize(

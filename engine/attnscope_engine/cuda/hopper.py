@@ -23,11 +23,11 @@ PANEL_COLUMNS = 64
 MOST_SHARED_BYTES = 227 * 1024
 """Of a block of threads on Hopper."""
 
-IN_TURN = 128 << 20
-"""Most bytes of keys and values in sight of causal blocks of queries that walk over several heads in turn.
+KEPT_IN_CACHE, IN_TURN = 32 << 20, 128 << 20
+"""Bytes of keys and values of heads that causal blocks of queries walk over in turn: what the cache holds, and the most."""
 
-More than the cache holds: blocks that begin together walk side by side, and the more of them there are, the better they even out.
-"""
+SIDE_BY_SIDE = 4
+"""Blocks of queries of one head that work at a time where its keys come from beyond the cache: they ask for the same tiles."""
 
 MOST_BLOCKS = 2**31 - 2**16
 """Blocks of queries are counted in an int, and each block of threads counts one past the end."""
@@ -135,15 +135,16 @@ def plan_of_blocks(head_dim: int, block_size: int) -> Plan:
     return Plan(width, block_size // (1 if width <= 128 else 2), 2, stages, take_turns=True, longest_first=True)
 
 
-def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
-    """Heads that are worked on in turn, out of `heads`: causal (or uneven) ones, all unless their keys are too many.
+def heads_together(causal: bool, heads: int, bytes_of_a_head: int, multiprocessors: int) -> int:
+    """Heads that are worked on in turn, out of `heads`; their blocks with the most keys then come first, and all end together.
 
-    The longest blocks of queries of all of them then come first; a call that is not causal reads each head's keys while they are
-    warm instead. Groups of heads are about equal: a small last one would leave most of the card idle.
+    As many causal (or uneven) ones as keep their keys in the cache, or more while SIDE_BY_SIDE blocks share what comes from
+    beyond it. Groups of heads are about equal: a small last one would leave most of the card idle. A call that is not causal
+    reads each head's keys while they are warm instead.
     """
     if not causal:
         return 1
-    most = max(1, IN_TURN // bytes_of_a_head)
+    most = max(1, KEPT_IN_CACHE // bytes_of_a_head, min(IN_TURN // bytes_of_a_head, multiprocessors // SIDE_BY_SIDE))
     return cuda.blocks(heads, cuda.blocks(heads, most))
 
 
@@ -195,12 +196,10 @@ def attend(
     kernel = device.kernel(stem, f"{stem}_on_hopper", {**cut.defines(workload.dtype, workload.causal), **constants})
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]
     group = heads // kv_heads
-    together = heads_together(workload.causal or apart > 0, batch * heads, 4 * min(keys, reach) * head_dim // group)
-    short = (
-        0
-        if cut.longest_first or cut.warpgroups < 3
-        else short_blocks(queries, batch * heads, cut.warpgroups, device.multiprocessors)
-    )
+    bytes_of_a_head = max(1, 4 * min(keys, reach) * head_dim // group)
+    together = heads_together(workload.causal or apart > 0, batch * heads, bytes_of_a_head, device.multiprocessors)
+    uneven = cut.longest_first or cut.warpgroups < 3
+    short = 0 if uneven else short_blocks(queries, batch * heads, cut.warpgroups, device.multiprocessors)
     shape = [np.int32(size) for size in (queries, keys, head_dim, batch * heads, group, together, short)]
     scale = np.float32(cuda.LOG2_E * head_dim**-0.5)
     row_blocks = cuda.blocks(queries, cut.block_q) + short + cuda.blocks(apart, cut.block_q)
