@@ -35,7 +35,8 @@ class AtN:
     """Time over that of the first variant, or over the pinned one."""
     slope: Value | None
     """Exponent of the time in n, round n."""
-    refused: bool
+    refused: str
+    """In words, why it is not possible; empty when it is."""
 
 
 def rows_at(state: State, curves: Sequence[Curve]) -> tuple[AtN, ...]:
@@ -56,7 +57,7 @@ def rows_at(state: State, curves: Sequence[Curve]) -> tuple[AtN, ...]:
                 spread=(point.p80_s - point.p20_s) / point.time_s if point else None,
                 ratio=_ratio(state, curve, curves[0], points, times, n),
                 slope=slope_at(curve, n),
-                refused=forecast[curve.variant].refusal is not None,
+                refused=forecast[curve.variant].refused,
             )
         )
     return tuple(rows)

@@ -70,10 +70,10 @@ class Fit:
 
 
 def peaks(state: State) -> tuple[Peak, ...]:
-    """A row for each checked variant."""
+    """A row for each checked variant that has a form at this workload."""
     found = predictions.predict(state)
     rows = []
-    for name in state.settings.checked:
+    for name in with_a_form(state):
         prediction = found[name]
         terms = tuple(sorted(prediction.cost.held, key=lambda term: -term.bytes_))
         title = catalogue.find(name).title
@@ -81,6 +81,12 @@ def peaks(state: State) -> tuple[Peak, ...]:
             Peak(name, title, prediction.held_bytes, terms, prediction.measured, prediction.refusal, _progress(state, name))
         )
     return tuple(rows)
+
+
+def with_a_form(state: State) -> tuple[str, ...]:
+    """The checked variants that exist at this workload, whatever memory there is."""
+    workload = effective_workload(state)
+    return tuple(name for name in state.settings.checked if catalogue.impossible(catalogue.find(name), workload) is None)
 
 
 def _progress(state: State, name: str) -> Progress:
@@ -101,7 +107,7 @@ def budget_of(state: State) -> int | None:
 
 
 def fits(state: State) -> tuple[Fit, ...]:
-    """A row for each checked variant; none while the budget is not known."""
+    """A row for each checked variant that has a form at this workload; none while the budget is not known."""
     budget = budget_of(state)
     if budget is None:
         return ()
@@ -117,7 +123,7 @@ def fits(state: State) -> tuple[Fit, ...]:
         ):
             ran[name] = max(ran.get(name, 0), row.workload.seq_len)
     rows = []
-    for name in state.settings.checked:
+    for name in with_a_form(state):
         variant, params = catalogue.resolved(choice_of(state.settings, name), workload)
         largest, binding, grows = _largest(msgspec.json.encode(choice_of(state.settings, name)), shape, kind, budget)
         rows.append(Fit(name, variant.title, variant.summary(params), binding, grows, largest, ran.get(name, 0)))

@@ -41,14 +41,21 @@ class Prediction:
 
     cost: Cost
     time_s: float | None
-    """None until the device's ceilings are known."""
+    """None until the device's ceilings are known, and where the variant has no such form."""
     held_bytes: int
     refusal: Refusal | None
-    """Set when it does not fit into what is free now; None as well while that is not known."""
+    """Set when the variant has no such form, or does not fit into what is free now; None as well while that is not known."""
     measured: Measured | None
     """The newest measurement at exactly this workload and these parameters."""
     fits_up_to: int
     """Largest n that fits with all else unchanged, a multiple of 64; 1,048,576 while the free memory is not known."""
+
+    @property
+    def refused(self) -> str:
+        """In two or three words; empty when it is possible."""
+        if self.refusal is None:
+            return ""
+        return "does not fit" if self.refusal.reason == "memory" else "no full form"
 
 
 _latest: list[tuple[tuple[object, ...], Mapping[str, Prediction]]] = []
@@ -68,18 +75,20 @@ def predict(state: State) -> Mapping[str, Prediction]:
 
 
 def predict_call(state: State, workload: Workload, choice: Choice) -> tuple[float | None, bool]:
-    """Predicted seconds of any call on the present device (None without ceilings), and whether it fits now."""
+    """Predicted seconds of any call on the present device (None without ceilings), and whether it is possible and fits now."""
     cost = _cost(choice.variant, _values(choice), one_call(workload), device_kind(state))
     budget = memory_budget(state)
     ceilings = state.live.ceilings
     time_s = predict_time_s(cost, ceilings, workload.dtype) if ceilings else None
-    return time_s, budget is None or cost.held_bytes <= budget
+    fits = budget is None or cost.held_bytes <= budget
+    return time_s, fits and catalogue.impossible(catalogue.find(choice.variant), workload) is None
 
 
 def curve(state: State, variant: str, seq_lens: tuple[int, ...] = CURVE_SEQ_LENS) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Predicted seconds (none while the ceilings are not known) and held bytes at each n.
 
-    Cached by everything but the present n, so that a slider's tick recomputes nothing.
+    Both empty where the variant has no such form. Cached by everything but the present n, so that a slider's tick recomputes
+    nothing.
     """
     workload = msgspec.structs.replace(one_call(effective_workload(state)), seq_len=MIN_SEQ_LEN)
     ceilings = state.live.ceilings
@@ -109,8 +118,9 @@ def _prediction(state: State, name: str, workload: Workload) -> Prediction:
     cost = _cost(name, _values(choice), workload, kind)
     shape = msgspec.structs.replace(workload, seq_len=MIN_SEQ_LEN)
     fits_up_to = MAX_SEQ_LEN if budget is None else _fits_up_to(name, _values(choice), shape, kind, budget)
-    refusal = None
-    if live.vitals and budget is not None and cost.held_bytes > budget:
+    refusal = catalogue.impossible(catalogue.find(name), workload)
+    has_a_form = refusal is None
+    if has_a_form and live.vitals and budget is not None and cost.held_bytes > budget:
         title = catalogue.find(name).title
         room = budget
 
@@ -120,7 +130,7 @@ def _prediction(state: State, name: str, workload: Workload) -> Prediction:
         refusal = admit(title, name, workload, cost, held, live.vitals.free_bytes, live.vitals.total_bytes)
     return Prediction(
         cost=cost,
-        time_s=predict_time_s(cost, live.ceilings, workload.dtype) if live.ceilings else None,
+        time_s=predict_time_s(cost, live.ceilings, workload.dtype) if live.ceilings and has_a_form else None,
         held_bytes=cost.held_bytes,
         refusal=refusal,
         measured=live.measurements.get(measurement_key(live.device.key, workload, choice)) if live.device else None,
@@ -148,6 +158,8 @@ def _curve(
     variant: str, values: Values, shape: Workload, kind: DeviceKind, rates: Rates | None, seq_lens: tuple[int, ...]
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
     choice = Choice(variant, dict(values))
+    if catalogue.impossible(catalogue.find(variant), shape):
+        return (), ()
     costs = [catalogue.cost_of(choice, msgspec.structs.replace(shape, seq_len=n), kind) for n in seq_lens]
     times: tuple[float, ...] = ()
     if rates is not None:

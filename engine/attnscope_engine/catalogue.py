@@ -49,13 +49,21 @@ def cost_of(choice: Choice, workload: Workload, on: DeviceKind) -> Cost:
     return variant.cost(workload, params, on)
 
 
+def impossible(variant: Variant, workload: Workload) -> Refusal | None:
+    """Why the variant has no such form, whatever memory there is; None when it has."""
+    if variant.causal_only and not workload.causal:
+        return Refusal("unsupported", variant.causal_only, variant.name, workload.seq_len)
+    return None
+
+
 def admission(choice: Choice, workload: Workload, on: DeviceKind, free_bytes: int, total_bytes: int) -> Refusal | None:
     """None when the call is possible and fits, else why not and what does. Raises: ValueError."""
     import msgspec
 
-    variant, _ = resolved(choice, workload)
-    if variant.causal_only and not workload.causal:
-        return Refusal("unsupported", variant.causal_only, variant.name, workload.seq_len)
+    variant = find(choice.variant)
+    refusal = impossible(variant, workload)
+    if refusal is not None:
+        return refusal
 
     def held(seq_len: int) -> int:
         return cost_of(choice, msgspec.structs.replace(workload, seq_len=seq_len), on).held_bytes

@@ -4,8 +4,13 @@ import msgspec
 import pytest
 from app_states import CEILINGS, GIB, READY, VITALS, key_of, measured, ready_state
 from attnscope import predictions
+from attnscope.comparison import rows_at
+from attnscope.memory import fits, peaks
+from attnscope.panels.variant_facts import Latest, facts
+from attnscope.panels.workload_hint import hint
 from attnscope.predictions import CURVE_SEQ_LENS, curve, predict, predict_call, wall
 from attnscope.resolve import with_changes
+from attnscope.scaling import curves
 from attnscope.state import Live, State, choice_of, effective_workload
 from attnscope_engine import catalogue
 from attnscope_engine import protocol as p
@@ -21,11 +26,13 @@ def test_that_a_prediction_is_what_the_engine_decides_by(seq_len, heads, causal)
         choice, workload = choice_of(state.settings, name), effective_workload(state)
         cost = catalogue.cost_of(choice, workload, "cpu")
         assert prediction.held_bytes == cost.held_bytes
-        assert prediction.time_s == predict_time_s(cost, CEILINGS, "bf16")
         refusal = catalogue.admission(choice, workload, "cpu", VITALS.free_bytes, VITALS.total_bytes)
-        if refusal and refusal.reason == "unsupported":  # predictions know of memory only; the engine says it when it is asked
-            refusal = None
         assert prediction.refusal == refusal
+        if refusal and refusal.reason == "unsupported":
+            assert prediction.time_s is None
+            assert curve(state, name) == ((), ())
+            continue
+        assert prediction.time_s == predict_time_s(cost, CEILINGS, "bf16")
         assert prediction.fits_up_to == (refusal.largest_seq_len if refusal else wall(state, name))
 
 
@@ -92,3 +99,24 @@ def test_that_the_slider_recomputes_no_curve(monkeypatch):
     monkeypatch.setattr(predictions.catalogue, "cost_of", lambda *_: pytest.fail("computed a cost"))
     moved = State(with_changes(state.settings, seq_len=70000), state.live)
     assert all(curve(moved, name) is old for name, old in zip(catalogue.variants(), before, strict=True))
+
+
+def test_that_what_has_no_full_form_has_no_line_no_place_in_the_tables_and_says_why():
+    full = ready_state(causal=False, checked=("softmax_tiled", "retnet"))
+    why = catalogue.find("retnet").causal_only
+    prediction = predict(full)["retnet"]
+    assert (prediction.time_s, prediction.refused) == (None, "no full form")
+    assert prediction.refusal is not None
+    assert prediction.refusal.text == why
+    assert [row.variant for row in peaks(full)] == [row.variant for row in fits(full)] == ["softmax_tiled"]
+    assert [(row.variant, row.refused) for row in rows_at(full, curves(full))] == [
+        ("softmax_tiled", ""),
+        ("retnet", "no full form"),
+    ]
+    assert hint(full).text == why
+    row = facts(full, Latest())["retnet"]
+    assert (row.refused, row.refusal) == ("no full form", "causal only")
+    assert predict_call(full, effective_workload(full), choice_of(full.settings, "retnet"))[1] is False
+    causal = ready_state(causal=True, checked=("softmax_tiled", "retnet"))
+    assert [row.variant for row in peaks(causal)] == ["softmax_tiled", "retnet"]
+    assert predict(causal)["retnet"].refused == ""

@@ -168,7 +168,7 @@ class AtNColumn(QWidget):
         p.drawText(QRectF(NAME_X, y, room + 2, ROW), _LEFT, name)
         if row.refused and not (row.time_s and row.time_s.measured):
             p.setPen(QColor(tokens.danger))
-            p.drawText(QRectF(0, y, columns["spread"], ROW), _RIGHT, "does not fit")
+            p.drawText(QRectF(0, y, columns["spread"], ROW), _RIGHT, row.refused)
         elif row.time_s:
             number, unit = time_parts(row.time_s.number)
             self._draw_value(p, row.time_s, number, QRectF(0, y, columns["time"], ROW))

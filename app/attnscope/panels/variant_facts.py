@@ -27,8 +27,10 @@ class VariantFacts:
     opened: bool
     predicted: tuple[Parts, Parts] = (EMPTY, EMPTY)
     """Time over memory."""
+    refused: str = ""
+    """First line of a refusal: "does not fit"."""
     refusal: str = ""
-    """Second line of a refusal: "needs 385 GiB"."""
+    """Its second: "needs 385 GiB"."""
     measured: tuple[Parts, Parts] | None = None
     word: str = ""
     """Stands for a missing measurement; beside a stale one it says of what it is, or that a new one is coming."""
@@ -39,7 +41,7 @@ class VariantFacts:
     def spoken(self) -> str:
         """For a screen reader."""
         if self.refusal:
-            return f"{self.summary}; does not fit, {self.refusal}"
+            return f"{self.summary}; {self.refused}, {self.refusal}"
         predicted = " and ".join(" ".join(part for part in parts if part) for parts in self.predicted)
         measured = self.word
         if self.measured and not self.stale:
@@ -84,7 +86,11 @@ def _facts(state: State, name: str, prediction: Prediction, latest: Latest, job:
         predicted=(EMPTY if prediction.time_s is None else time_parts(prediction.time_s), bytes_parts(prediction.held_bytes)),
     )
     if prediction.refusal:
-        return _replaced(row, refusal=f"needs {bytes_text(prediction.refusal.needed_bytes)}")
+        if prediction.refusal.reason == "memory":
+            why = f"needs {bytes_text(prediction.refusal.needed_bytes)}"
+        else:
+            why = "causal only"
+        return _replaced(row, refused=prediction.refused, refusal=why)
     if prediction.measured:
         return _replaced(row, measured=_numbers(prediction.measured), noisy=bool(prediction.measured.noise))
     coming = _coming(state, name, job)

@@ -58,6 +58,8 @@ def refusal_tip(prediction: Prediction) -> str:
     refusal = prediction.refusal
     if refusal is None:
         return ""
+    if refusal.reason != "memory":
+        return tip(refusal.text)
     largest = f"The largest n that fits here is {count(refusal.largest_seq_len)}." if refusal.largest_seq_len else ""
     terms = [term for term in refusal.terms if term.bytes_]
     return tip(

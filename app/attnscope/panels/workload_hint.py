@@ -46,6 +46,10 @@ def nearest_wall(state: State) -> str:
 
 def _ends(state: State, refused: list[str], *, all_of_them: bool) -> str:
     predictions = predict(state)
+    for name in refused:
+        why = predictions[name].refusal
+        if why and why.reason != "memory":
+            return why.text
     # The lowest wall is the one to name: of several that are passed it was passed first.
     name = min(refused, key=lambda name: predictions[name].fits_up_to)
     limit = predictions[name].fits_up_to

@@ -18,6 +18,7 @@ from attnscope.plots.peak_layout import ROW_MOST as PEAK_MOST
 from attnscope.plots.peak_layout import View
 from attnscope.plots.peak_table import PeakTable
 from attnscope.plots.refusal_strip import RefusalStrip
+from attnscope.predictions import predict
 from attnscope.quantities import count
 from attnscope.state import State, effective_workload
 from attnscope.store import Store
@@ -131,7 +132,8 @@ class MemoryPage(QWidget):
             measured=settings.show_measured,
         )
         self.peaks.show_rows(rows, view)
-        self.refusals.show_refusals(tuple(row.refusal for row in rows if row.refusal))
+        found = predict(state)
+        self.refusals.show_refusals(tuple(refusal for name in settings.checked if (refusal := found[name].refusal)))
         self.budget.refresh(state)
         self.fits.show_rows(fits(state), settings.workload.seq_len, NO_BUDGET)
         self._share_height()

@@ -75,9 +75,10 @@ class RefusalStrip(QWidget):
                 return
         self._refusal = first
         self._head.setText(headline(first) + self._more(refusals))
-        self._terms.setText(account(first))
+        self._terms.setText(account(first) if first.reason == "memory" else "")
+        self._terms.setVisible(first.reason == "memory")
         self.use.setText(f"Use n = {count(first.largest_seq_len)}")
-        self.use.setVisible(first.largest_seq_len > 0)
+        self.use.setVisible(first.reason == "memory" and first.largest_seq_len > 0)
         self.hide_variant.setText(f"Hide {catalogue.find(first.variant).title}")
         self.setAccessibleName(html.unescape(self.text))
 
@@ -101,6 +102,8 @@ class RefusalStrip(QWidget):
 
 def headline(refusal: Refusal) -> str:
     """What, and where the end is."""
+    if refusal.reason != "memory":
+        return refusal.text
     end = f"The largest n that fits here is {count(refusal.largest_seq_len)}." if refusal.largest_seq_len else "No n fits here."
     return f"{refusal.text}. {end}"
 

@@ -127,7 +127,7 @@ def memory_trace(curve: Curve, wall: int, shown: Shown) -> Trace:
         variant=curve.variant,
         title=curve.title,
         look=look(curve.variant, shown.beside),
-        ns=_NS if shown.predicted else NOTHING,
+        ns=_NS if shown.predicted and curve.held else NOTHING,
         values=np.array(curve.held, dtype=np.float64) if shown.predicted else NOTHING,
         wall=wall,
         points=marks(curve.points) if shown.measured else (),
