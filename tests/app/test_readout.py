@@ -11,7 +11,7 @@ from attnscope.map_feed import MapFeed
 from attnscope.painted_number import number_width, parts_of
 from attnscope.panels.colour_bar import ColourBar
 from attnscope.panels.readout import Readout, rank_of
-from attnscope.panels.row_table import QUANTITIES, RowTable
+from attnscope.panels.row_table import QUANTITIES, SHORT_NAMES, RowTable
 from attnscope.store import Store
 from attnscope.theme import Theme, font
 from attnscope_engine.protocol import MASKED, MAX_CODE, Array, Picture
@@ -146,3 +146,19 @@ def test_that_rank_counts_the_keys_that_get_more(qtbot: QtBot) -> None:
     ranks = sorted(rank_of(panel, key)[0] for key in range(64))
     assert ranks[0] == 1
     assert ranks[-1] == 64
+
+
+def test_that_a_row_table_shows_as_many_panels_as_have_room_for_their_numbers(qtbot: QtBot) -> None:
+    feed = MapFeed(synthetic(128, row=100, column=40, checked=("softmax_tiled", "sliding_window", "linear")))
+    table = RowTable(Theme("dark"), feed, full=True)
+    qtbot.addWidget(table)
+    table.resize(900, 160)
+    every = table.shown()
+    assert [panel.title for panel in every] == ["Flash", "Window", "Linear"]
+    table.resize(SHORT_NAMES + 12 + 60, 160)
+    assert table.shown() == every[:1]
+    table.grab()
+    assert all(panel.title in table.toolTip() for panel in every)
+    table.resize(900, 160)
+    table.grab()
+    assert table.toolTip() == ""

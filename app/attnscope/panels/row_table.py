@@ -14,7 +14,7 @@ from attnscope.looks import look
 from attnscope.map_feed import MapFeed
 from attnscope.map_scene import Panel, Scene
 from attnscope.marks import draw_marker, draw_swatch
-from attnscope.painted_number import paint_number
+from attnscope.painted_number import number_width, paint_number
 from attnscope.quantities import MINUS, NOTHING, count, three_digits, weight
 from attnscope.theme import Theme, font
 from attnscope.token_text import readable
@@ -25,6 +25,8 @@ COLUMN, LEAST_COLUMN = 86, 60
 NAMES, SHORT_NAMES = 130, 84
 """Room for the names of the lines."""
 SWATCH, MARK = 34, 15
+BESIDE = 8
+"""Least room between two numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,17 @@ class RowTable(QWidget):
         self.setAccessibleDescription(self.words())
         self.update()
 
+    def shown(self) -> tuple[Panel, ...]:
+        """The panels that have a column: the first ones, as many as have room for their numbers."""
+        panels = self._feed.scene.rows
+        widest = max(
+            (number_width(quantity.text(panel), font("number")) for panel in panels for quantity in self._lines()), default=0.0
+        )
+        room = self.width() - 12.0 - (SHORT_NAMES if self._full else UNIT + NAMES)
+        return panels[: max(1, int(room // (widest + BESIDE)))]
+
     def words(self) -> str:
-        """The table in words."""
+        """The table in words, with the panels that have no column."""
         panels = [panel for panel in self._feed.scene.rows if panel.row]
         return "; ".join(
             f"{panel.title}: " + ", ".join(f"{each.name} {each.text(panel)}" for each in QUANTITIES) for panel in panels
@@ -101,7 +112,8 @@ class RowTable(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
         painter = QPainter(self)
         scene, tokens = self._feed.scene, self._theme.tokens
-        panels = scene.rows
+        panels = self.shown()
+        self.setToolTip("" if len(panels) == len(scene.rows) else self.words().replace("; ", "\n"))
         right = self.width() - 12.0 - (0 if self._full else UNIT)
         metrics = QFontMetricsF(font("tick"))
         widest = max((metrics.horizontalAdvance(panel.title) for panel in panels), default=0.0)
@@ -110,7 +122,9 @@ class RowTable(QWidget):
         painter.setFont(font("heading" if self._full else "tick"))
         painter.setPen(QColor(tokens.text1 if self._full else tokens.text2))
         room = right - column * len(panels) - 12
-        title = painter.fontMetrics().elidedText(self._title(scene), Qt.TextElideMode.ElideRight, round(room))
+        more = len(scene.rows) - len(panels)
+        words = f"{self._title(scene)} · {more} more" if more else self._title(scene)
+        title = painter.fontMetrics().elidedText(words, Qt.TextElideMode.ElideRight, round(room))
         painter.drawText(QRectF(12, self._top() - 20, room, 18), Qt.AlignmentFlag.AlignVCenter, title)
         for index, panel in enumerate(panels):
             edge = right - column * (len(panels) - 1 - index)

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QWidget
 from attnscope.looks import look
 from attnscope.memory import Fit
 from attnscope.plots.peak_layout import PAD
-from attnscope.plots.peak_table import LEFT, RIGHT
+from attnscope.plots.peak_table import LEFT, RIGHT, longest
 from attnscope.quantities import NOTHING, count
 from attnscope.theme import LINE_WIDTH, Theme, draw_marker, draw_swatch, font, icon, line_pen
 from attnscope.ticks import seq_len_ticks
@@ -23,6 +23,7 @@ ROW_MOST, ROW_LEAST = 36.0, 22.0
 REACH = 9
 """Pixels on both sides of the cursor that are drawn again when it moves."""
 LOW, HIGH = 512.0, 2.0 * MAX_SEQ_LEN
+AXIS_WORDS = ("tokens, log scale (1k = 1,024)", "tokens, log scale", "tokens")
 
 
 class FitsTable(QWidget):
@@ -139,7 +140,7 @@ class FitsTable(QWidget):
         heads = (
             ("binding", "binding term"),
             ("grows", "grows by"),
-            ("axis", "tokens, log scale (1k = 1,024)"),
+            ("axis", longest(AXIS_WORDS, columns["checked"] - columns["axis"] - 8, p.fontMetrics())),
             ("checked", "checked here"),
         )
         for column, text in heads:

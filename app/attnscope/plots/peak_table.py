@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from attnscope_engine.protocol import Term
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QColor, QFontMetrics, QFontMetricsF, QHelpEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QToolTip, QWidget
 
 from attnscope.looks import look, term_colour, text_on
@@ -77,7 +77,9 @@ class PeakTable(QWidget):
         p.setFont(font("tick"))
         p.setPen(QColor(self._theme.tokens.text3))
         p.drawText(QRectF(PAD, 0, 200, HEADS), LEFT, "variant")
-        for name, text in (("predicted", "predicted —"), ("measured", "measured"), ("difference", "difference")):
+        room = columns["difference"] - columns["measured"] - 30  # right of the dot behind "measured"
+        difference = longest(("difference", "diff."), room, p.fontMetrics())
+        for name, text in (("predicted", "predicted —"), ("measured", "measured"), ("difference", difference)):
             shift = {"predicted": 26, "measured": 14, "difference": 0}[name]
             p.drawText(QRectF(0, 0, columns[name] + shift, HEADS), RIGHT, text)
         p.setBrush(QColor(self._theme.tokens.text3))
@@ -249,7 +251,10 @@ class PeakTable(QWidget):
             for term in terms:
                 p.fillRect(QRectF(x, y + 4, 10, 10), QColor(term_colour(term.name, term.growth, tokens)))
                 p.setPen(QColor(tokens.text2))
-                p.drawText(QRectF(x + 16, y, 120, KEY_ROW), LEFT, term.name)
+                room = self.width() - 2 - (x + 16)
+                p.drawText(
+                    QRectF(x + 16, y, room, KEY_ROW), LEFT, metrics.elidedText(term.name, Qt.TextElideMode.ElideRight, room)
+                )
                 x += 16 + metrics.horizontalAdvance(term.name) + 16
             y += KEY_ROW
 
@@ -265,6 +270,11 @@ class PeakTable(QWidget):
             QToolTip.showText(event.globalPos(), tip(row) if row else "", self)
             return True
         return super().event(event)
+
+
+def longest(words: Sequence[str], room: float, metrics: QFontMetrics) -> str:
+    """The first of them, which go from long to short, that has room; the last if none has."""
+    return next((each for each in words if metrics.horizontalAdvance(each) <= room), words[-1])
 
 
 def tip(row: Peak) -> str:
