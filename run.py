@@ -26,6 +26,8 @@ LINUX = sys.platform.startswith("linux")
 PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
 STAMP = VENV / "attnscope-stamp.json"
 COVERAGE_FLOOR = 90
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+"""Two workers run the tests: more threads than processors wait for each other, turning, and take three times as long."""
 
 TORCH = "torch==2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -234,7 +236,7 @@ def has_display() -> bool:
 
 def test(arguments: list[str]) -> int:
     """Format, lint, types, import contracts, then every test with its coverage. The first that fails ends it."""
-    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONDONTWRITEBYTECODE": ""}
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONDONTWRITEBYTECODE": "", **ONE_THREAD}
     if not ready_qt(environment):
         say("The tests open Qt without a display, which needs those libraries.")
         return 1
