@@ -31,9 +31,11 @@ KERNEL_ROWS = ((768, 256), (192, 64), (0, 32))
 
 @functools.cache
 def threads() -> int:
-    """Threads that the arithmetic runs on: one a core, of the cores that this process may use."""
+    """Threads that the arithmetic runs on: one a core that this process may use, or as few as OMP_NUM_THREADS says."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, psutil.cpu_count(logical=False) or allowed)
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(wanted) if wanted.isdecimal() and int(wanted) else allowed
+    return min(allowed, psutil.cpu_count(logical=False) or allowed, most)
 
 
 def limits(head_dim: int, xp: Any, change: ScoreChange = UNCHANGED) -> Limits:

@@ -94,3 +94,11 @@ def test_that_scores_of_any_size_are_merged_without_overflow(xp: Any, monkeypatc
     out = np.asarray(attending.attend(*inputs, regions("softmax_tiled", {}, 70, 70, True, allowed), xp, quiet))
     assert np.isfinite(out).all()
     assert np.abs(out - truth).max() < 1e-3 if scale > 1 else np.abs(out - truth).max() < 1e-6
+
+
+@pytest.mark.parametrize(("wanted", "found"), [("1", 1), ("100000", None), ("0", None), ("many", None), ("", None)])
+def test_that_fewer_threads_may_be_wished_for(monkeypatch: pytest.MonkeyPatch, wanted: str, found: int | None) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    every = attending.threads.__wrapped__()
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    assert attending.threads.__wrapped__() == (every if found is None else found)
