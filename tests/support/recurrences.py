@@ -69,7 +69,7 @@ def delta(q: Any, k: Any, v: Any, beta: Any, gates: Any | None, scale: float, xp
 
 
 def delta_rounded(q: Any, k: Any, v: Any, beta: Any, gates: Any | None, scale: float, dtype: Dtype) -> Floats:
-    """As `delta` with gates of tokens, in chunks of 64, float64 but for what 16-bit products are made of, which is rounded to `dtype`.
+    """As `delta` with gates of tokens, in chunks of 64, in float64, what 16-bit products are made of rounded to `dtype`.
 
     What a kernel with such products can at best be: the fewer channels keys have, the less they are orthogonal, and the more the
     solution of a chunk's system makes of the same rounding.
