@@ -354,17 +354,12 @@ __device__ __forceinline__ void keep(const M& memory, const Walk& walk, int keep
   for (int i = 0; walk.has(i); ++i) {
     const float* const factors = memory.factors(i);
     const u32 values_at = memory.values(i) + keeper * PANEL;
-    float answers[CHUNK / 2], out[CHUNK / 2];
+    float answers[CHUNK / 2];
     u32 values[CHUNK / 4], late[CHUNK / 4];
     wait_for<STAGES>(memory.address + M::KEYS_FULL, i);
     products_begin();
     ask_state(answers, rounded, memory.keys(i));
     products_commit();
-    if (M::OUTPUTS) {  // so that the tensor cores have work while the answers to keys are worked on
-      ask_state(out, rounded, memory.queries(i));
-      products_commit();
-    }
-    products_wait<int(M::OUTPUTS)>();
     if (with_values) {
       wait_for<VALUE_STAGES>(memory.address + M::VALUES_FULL, i);
       load_values(values, values_at);
@@ -373,20 +368,12 @@ __device__ __forceinline__ void keep(const M& memory, const Walk& walk, int keep
 #pragma unroll
       for (int j = 0; j < CHUNK / 4; ++j) values[j] = 0;
     }
+    products_wait<0>();
 #pragma unroll
     for (int j = 0; j < CHUNK / 4; ++j) {  // what the state lacks of the values
       const float2 taken = at_tokens(factors + TAKEN, j);
       values[j] = pack<DTYPE>(fmaf(-taken.x, answers[2 * j], unpacked<DTYPE>((u16)values[j])),
                               fmaf(-taken.y, answers[2 * j + 1], unpacked<DTYPE>((u16)(values[j] >> 16))));
-    }
-    if (M::OUTPUTS) {  // all products are over before the next begin: else the compiler makes each of them wait for the one before
-      products_wait<0>();
-#pragma unroll
-      for (int j = 0; j < CHUNK / 4; ++j) {
-        const float2 read = at_tokens(factors + READ, j);
-        out[2 * j] *= read.x;
-        out[2 * j + 1] *= read.y;
-      }
     }
     wait_for<2>(memory.address + M::SOLVED_FULL, i);
     products_begin();
@@ -399,6 +386,19 @@ __device__ __forceinline__ void keep(const M& memory, const Walk& walk, int keep
     }
     products_wait<0>();
     round_all(values, answers);
+    float out[CHUNK / 2];
+    if (M::OUTPUTS) {
+      products_begin();
+      ask_state(out, rounded, memory.queries(i));
+      products_commit();
+      products_wait<0>();
+#pragma unroll
+      for (int j = 0; j < CHUNK / 4; ++j) {
+        const float2 read = at_tokens(factors + READ, j);
+        out[2 * j] *= read.x;
+        out[2 * j + 1] *= read.y;
+      }
+    }
     products_begin();
     if (M::OUTPUTS) {
       mix_tokens(out, values, memory.scores(i), 1);
