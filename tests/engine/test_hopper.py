@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ MOST_SPILLED = 32
 
 def plans(causal: bool, reach: int = 1 << 20) -> list[Plan]:
     """All that calls of these lengths and every width are cut into."""
-    found = (hopper.plan(width, n, m, min(reach, m), causal) for width in cuda.WIDTHS for n in LENGTHS for m in LENGTHS)
-    return list(dict.fromkeys(found))
+    halves: tuple[Dtype, ...] = ("bf16", "fp16")
+    calls = itertools.product(cuda.WIDTHS, LENGTHS, LENGTHS, halves)
+    return list(dict.fromkeys(hopper.plan(width, n, m, min(reach, m), causal, dtype) for width, n, m, dtype in calls))
 
 
 CASES: list[tuple[str, Plan, Dtype, bool]] = [
@@ -105,13 +107,13 @@ def test_that_every_plan_fits_the_chip(causal: bool, reach: int) -> None:
         assert plan.block_k <= 256, "rows of a box"
 
 
-def test_that_long_calls_at_head_dim_128_are_cut_for_three_warpgroups_and_windows_into_short_tiles() -> None:
+def test_that_calls_at_head_dim_128_are_cut_for_three_warpgroups_but_short_causal_ones_and_windows_into_short_tiles() -> None:
     def cut(n: int, reach: int, causal: bool) -> tuple[int, int]:
-        plan = hopper.plan(128, n, n, reach, causal)
+        plan = hopper.plan(128, n, n, reach, causal, "bf16")
         return plan.warpgroups, plan.block_k
 
     assert cut(8192, 8192, False) == cut(8192, 8192, True) == (3, 80)
-    assert cut(1024, 1024, False) == (2, 176)
+    assert cut(1024, 1024, False) == (3, 64)
     assert cut(1024, 1024, True) == cut(2048, 2048, True) == (2, 128)
     assert cut(8192, 1024, True) == cut(1 << 17, 1, False) == (3, 64)
     assert cut(8192, 4096, True) == (3, 64)
@@ -119,13 +121,22 @@ def test_that_long_calls_at_head_dim_128_are_cut_for_three_warpgroups_and_window
     assert cut(1024, 1024, True) == (2, 128), "a window that sees everything is none"
 
 
+def test_that_long_causal_calls_walk_from_the_first_key_on_and_windows_from_the_last_back() -> None:
+    for head_dim in (64, 96, 128, 192, 256):
+        assert hopper.plan(head_dim, 8192, 8192, 8192, True, "bf16").ascending
+        assert not hopper.plan(head_dim, 8192, 8192, 8192, False, "bf16").ascending
+        assert not hopper.plan(head_dim, 1024, 1024, 1024, True, "bf16").ascending
+        assert not hopper.plan(head_dim, 8192, 8192, 1024, True, "bf16").ascending
+    assert not hopper.plan_of_blocks(128, 128).ascending
+
+
 def test_that_windows_have_stages_for_warpgroups_two_tiles_apart_at_head_dim_64_only_short_ones() -> None:
     """Three tiles in work, one whose values are still to be multiplied, one on its way."""
     for head_dim, reach in ((128, 1024), (64, 512), (40, 256)):
-        plan = hopper.plan(head_dim, 8192, 8192, reach, True)
+        plan = hopper.plan(head_dim, 8192, 8192, reach, True, "bf16")
         assert (plan.block_k, plan.stages) == (64, 5), (head_dim, reach)
-    assert hopper.plan(64, 8192, 8192, 1024, True).block_k == 128
-    assert hopper.plan(32, 8192, 8192, 256, True).block_k == 128
+    assert hopper.plan(64, 8192, 8192, 1024, True, "bf16").block_k == 128
+    assert hopper.plan(32, 8192, 8192, 256, True, "bf16").block_k == 128
 
 
 def test_that_shared_memory_is_what_the_kernel_lays_out() -> None:
@@ -134,11 +145,36 @@ def test_that_shared_memory_is_what_the_kernel_lays_out() -> None:
     assert plan.shared_bytes == 128 * 256 + 4 * 176 * 256 + 16 * 8 + 8
 
 
-def test_that_causal_heads_go_together_while_their_keys_fit_the_cache() -> None:
-    assert hopper.heads_together(False, 64, 1 << 20) == 1
-    assert hopper.heads_together(True, 64, 1 << 20) == 32
-    assert hopper.heads_together(True, 5, 1 << 20) == 4
-    assert hopper.heads_together(True, 64, 1 << 30) == 1
+def test_that_causal_heads_go_together_in_equal_groups() -> None:
+    """As many as the cache keeps, or as leave four blocks of each side by side."""
+    assert hopper.heads_together(False, 64, 1 << 20, 132) == 1
+    assert hopper.heads_together(True, 64, 1 << 19, 132) == 64
+    assert hopper.heads_together(True, 128, 1 << 19, 132) == 64
+    assert hopper.heads_together(True, 64, 2 << 20, 132) == 32
+    assert hopper.heads_together(True, 32, 4 << 20, 132) == 32
+    assert hopper.heads_together(True, 42, 3 << 20, 132) == 21
+    assert hopper.heads_together(True, 20, 6 << 20, 132) == 20
+    assert hopper.heads_together(True, 20, 9 << 20, 132) == 10
+    assert hopper.heads_together(True, 64, 1 << 30, 132) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "heads"), [(8192, 32), (4096, 64), (16384, 16), (1024, 256), (1000, 7), (64, 1), (1, 1), (130, 3)]
+)
+def test_that_short_blocks_cover_all_rows_and_end_no_later(rows: int, heads: int) -> None:
+    def rounds(short: int) -> float:
+        """Time of the multiprocessor that gets a block in every round, in blocks of one warpgroup."""
+        whole = -(-max(0, rows - 128 * short) // 192)
+        kinds = [3] * (whole * heads) + [2] * (short * heads)
+        return sum(kinds[::132])
+
+    found = hopper.short_blocks(rows, heads, 3, 132)
+    assert all(rounds(found) <= rounds(other) for other in range(min(hopper.MOST_SHORT_BLOCKS, -(-rows // 64) // 2) + 1))
+
+
+def test_that_no_block_is_short_where_that_saves_nothing() -> None:
+    assert hopper.short_blocks(32768, 16, 3, 132) == 0
+    assert hopper.short_blocks(8192, 32, 3, 132) == 3
 
 
 @pytest.mark.parametrize(

@@ -155,13 +155,41 @@ def test_that_the_kernels_text_computes_attention(builds: Path, case: Case) -> N
         assert np.array_equal(out, again), "the bits depend on who ran when"
 
 
-def test_that_three_warpgroups_on_long_causal_calls_compute_attention(builds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is long, and so cut this way, would take a minute here."""
+@pytest.mark.parametrize("head_dim", [64, 96, 128, 192])
+def test_that_long_causal_calls_compute_attention(builds: Path, monkeypatch: pytest.MonkeyPatch, head_dim: int) -> None:
+    """From the first key on, three warpgroups at head dim 128. What is long, and so cut this way, would take a minute here."""
     monkeypatch.setattr(hopper, "LONG_CAUSAL", 1)
+    monkeypatch.setattr(hopper, "LONG_WALK", 1)
+    case = Case("softmax_tiled", head_dim, (), heads=(2, 1))
     for shape in ((192, 192), (384, 500), (576, 300)):
-        _, error, lse_error = run(Case("softmax_tiled", 128, ()), shape, HopperOnCpu(builds, seed=3), batch=1)
+        assert hopper.plan(head_dim, *shape, shape[1], True, "bf16").ascending
+        out, error, lse_error = run(case, shape, HopperOnCpu(builds, seed=3), batch=1)
         assert error <= LARGEST_ERROR["bf16"], shape
         assert lse_error <= 1e-4, shape
+        again, _, _ = run(case, shape, HopperOnCpu(builds, multiprocessors=1, seed=0), batch=1)
+        assert np.array_equal(out, again)
+
+
+def test_that_a_prefix_and_chunks_compute_attention_from_the_first_key_on(builds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a row does not see may lie on either side of what it does."""
+    monkeypatch.setattr(hopper, "LONG_WALK", 1)
+    for name, params in (("prefix", {"prefix_size": 130}), ("chunked", {"chunk_size": 350})):
+        for shape in ((333, 333), (200, 300)):
+            _, error, _ = run(Case(name, 64, (), params=params), shape, HopperOnCpu(builds, seed=3), batch=1)
+            assert error <= LARGEST_ERROR["bf16"], (name, shape)
+
+
+@pytest.mark.parametrize("short", [0, 1, 2, 3])
+def test_that_blocks_with_a_warpgroup_less_compute_attention(builds: Path, monkeypatch: pytest.MonkeyPatch, short: int) -> None:
+    monkeypatch.setattr(hopper, "short_blocks", lambda *sizes: short)
+    case = Case("softmax_tiled", 128, (), causal=False, heads=(2, 1))
+    for shape in ((576, 150), (570, 200), (130, 70)):
+        assert hopper.plan(128, *shape, shape[1], False, "bf16").warpgroups == 3
+        out, error, lse_error = run(case, shape, HopperOnCpu(builds, multiprocessors=3, seed=3), batch=1)
+        assert error <= LARGEST_ERROR["bf16"], shape
+        assert lse_error <= 1e-4, shape
+        again, _, _ = run(case, shape, HopperOnCpu(builds, multiprocessors=2, seed=0), batch=1)
+        assert np.array_equal(out, again)
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -23,17 +23,29 @@ PANEL_COLUMNS = 64
 MOST_SHARED_BYTES = 227 * 1024
 """Of a block of threads on Hopper."""
 
-KEPT_IN_CACHE = 32 << 20
-"""Bytes of keys and values in sight of causal blocks of queries that walk over several heads in turn."""
+KEPT_IN_CACHE, IN_TURN = 32 << 20, 128 << 20
+"""Bytes of keys and values of heads that causal blocks of queries walk over in turn: what the cache holds, and the most."""
+
+SIDE_BY_SIDE = 4
+"""Blocks of queries of one head that work at a time where its keys come from beyond the cache: they ask for the same tiles."""
 
 MOST_BLOCKS = 2**31 - 2**16
 """Blocks of queries are counted in an int, and each block of threads counts one past the end."""
 
-MOST_IDLE = 1.06
-"""Rows that blocks of three warpgroups work on, over those that there are, up to which three beat two at head dim 128."""
-
 LONG_CAUSAL = 4096
 """Causal queries from which on three warpgroups are faster than two at head dim 128."""
+
+LONG_FULL = 8192
+"""Keys from which on fp16 tiles of 112 are faster than of 128 at head dim 64, not causal."""
+
+LONG_WALK = 2048
+"""Keys from which on causal blocks of queries are faster from the first key on than from the last back.
+
+Blocks that begin together then ask the cache for the same tiles.
+"""
+
+MOST_SHORT_BLOCKS = 12
+"""Of a head: a block of two warpgroups of three is less than two thirds as fast."""
 
 SHORT_REACH = {64: 512 + 64, 128: 4096 + 64}
 """By width: keys that a query sees, up to which short tiles, less of which is cut away at the edges, are faster.
@@ -58,6 +70,8 @@ class Plan:
     """Whether warpgroups issue products by turns, one's exponentials beside the other's products."""
     longest_first: bool
     """Whether blocks of queries are handed out while the kernel runs, those with the most keys first."""
+    ascending: bool = False
+    """Whether tiles are visited from the first on, not from the last back."""
 
     @property
     def block_q(self) -> int:
@@ -85,6 +99,7 @@ class Plan:
             "STAGES": self.stages,
             "TAKE_TURNS": int(self.take_turns),
             "LONGEST_FIRST": int(self.longest_first),
+            "ASCENDING": int(self.ascending),
             "CAUSAL": int(causal),
         }
 
@@ -94,22 +109,23 @@ def fits(capability: tuple[int, int], dtype: Dtype, queries: int, heads: int) ->
     return capability == CAPABILITY and dtype != "fp32" and cuda.blocks(queries, ROWS) * heads < MOST_BLOCKS
 
 
-def plan(head_dim: int, queries: int, keys: int, reach: int, causal: bool) -> Plan:
+def plan(head_dim: int, queries: int, keys: int, reach: int, causal: bool, dtype: Dtype) -> Plan:
     """The fastest that was measured; `reach`: about how many keys a query sees at most, as of a window."""
     width = next(width for width in cuda.WIDTHS if width >= head_dim)
     if reach <= SHORT_REACH.get(width, 0) < keys:
         return Plan(width, 64, 3, 5, take_turns=False, longest_first=causal)
+    ascending = causal and reach >= keys >= LONG_WALK
     if width <= 64:
-        return Plan(width, 128, 3, 2, take_turns=not causal, longest_first=True)
+        tile = 112 if dtype == "fp16" and not causal and keys >= LONG_FULL else 128
+        return Plan(width, tile, 3, 2 if causal else 3, take_turns=not causal, longest_first=True, ascending=ascending)
     if width == 96:
-        return Plan(width, 96, 3, 2, take_turns=not causal, longest_first=causal)
+        return Plan(width, 112 if causal else 96, 3, 2, take_turns=not causal, longest_first=causal, ascending=ascending)
     if width > 128:
-        return Plan(width, {192: 112, 256: 80}[width], 2, 2, take_turns=True, longest_first=causal)
-    rows = cuda.blocks(queries, 3 * ROWS) * 3 * ROWS
-    if rows <= MOST_IDLE * queries and (queries >= LONG_CAUSAL or not causal):
-        return Plan(width, 80, 3, 2, take_turns=not causal, longest_first=causal)
-    wide = min(160, 176, key=lambda size: cuda.blocks(keys, size) * size)  # fewest keys past the end
-    return Plan(width, 128 if causal else wide, 2, 2, take_turns=True, longest_first=causal)
+        return Plan(width, {192: 96, 256: 64}[width], 2, 2, take_turns=True, longest_first=causal, ascending=ascending)
+    if causal and queries < LONG_CAUSAL:
+        return Plan(width, 128, 2, 2, take_turns=True, longest_first=True, ascending=ascending)
+    tile = 80 if keys >= LONG_WALK else 64
+    return Plan(width, tile, 3, 3, take_turns=not causal, longest_first=causal, ascending=ascending)
 
 
 def plan_of_blocks(head_dim: int, block_size: int) -> Plan:
@@ -119,16 +135,33 @@ def plan_of_blocks(head_dim: int, block_size: int) -> Plan:
     return Plan(width, block_size // (1 if width <= 128 else 2), 2, stages, take_turns=True, longest_first=True)
 
 
-def heads_together(causal: bool, heads: int, bytes_of_a_head: int) -> int:
-    """Heads that are worked on in turn, out of `heads`: causal (or uneven) ones, as many as keep their keys in the cache.
+def heads_together(causal: bool, heads: int, bytes_of_a_head: int, multiprocessors: int) -> int:
+    """Heads that are worked on in turn, out of `heads`; their blocks with the most keys then come first, and all end together.
 
-    The longest blocks of queries of all of them then come first; a call that is not causal reads each head's keys while they are
-    warm instead.
+    As many causal (or uneven) ones as keep their keys in the cache, or more while SIDE_BY_SIDE blocks share what comes from
+    beyond it. Groups of heads are about equal: a small last one would leave most of the card idle. A call that is not causal
+    reads each head's keys while they are warm instead.
     """
-    count = 1
-    while causal and 2 * count <= heads and 2 * count * bytes_of_a_head <= KEPT_IN_CACHE:
-        count *= 2
-    return count
+    if not causal:
+        return 1
+    most = max(1, KEPT_IN_CACHE // bytes_of_a_head, min(IN_TURN // bytes_of_a_head, multiprocessors // SIDE_BY_SIDE))
+    return cuda.blocks(heads, cuda.blocks(heads, most))
+
+
+def short_blocks(rows: int, heads: int, warpgroups: int, multiprocessors: int) -> int:
+    """How many blocks of queries of each of `heads` get one warpgroup's rows less, so that all multiprocessors end together.
+
+    Blocks are handed out in rounds, the short ones behind all others: what counts is the multiprocessor that is first in each
+    round. As few as give the shortest time.
+    """
+    units = cuda.blocks(rows, ROWS)
+
+    def time(short: int) -> int:
+        whole = cuda.blocks(max(0, units - short * (warpgroups - 1)), warpgroups)
+        rounds, all_rounds = (cuda.blocks(blocks * heads, multiprocessors) for blocks in (whole, whole + short))
+        return warpgroups * rounds + (warpgroups - 1) * (all_rounds - rounds)
+
+    return min(range(min(MOST_SHORT_BLOCKS, units // (warpgroups - 1)) + 1), key=time)
 
 
 def attend(
@@ -152,17 +185,24 @@ def attend(
     q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    cut = plan_of_blocks(head_dim, block_size) if block_size else plan(head_dim, queries, keys, reach, workload.causal)
+    cut = (
+        plan_of_blocks(head_dim, block_size)
+        if block_size
+        else plan(head_dim, queries, keys, reach, workload.causal, workload.dtype)
+    )
     if apart:  # what lies behind all queries is long: it is handed out first
         cut = replace(cut, longest_first=True)
     lse = device.empty((batch, heads, queries), "float32")
     kernel = device.kernel(stem, f"{stem}_on_hopper", {**cut.defines(workload.dtype, workload.causal), **constants})
     maps = [device.tensor_map(x, rows, workload.dtype) for x, rows in ((q, ROWS), (k, cut.block_k), (v, cut.block_k))]
     group = heads // kv_heads
-    together = heads_together(workload.causal or apart > 0, batch * heads, 4 * min(keys, reach) * head_dim // group)
-    shape = [np.int32(size) for size in (queries, keys, head_dim, batch * heads, group, together)]
+    bytes_of_a_head = max(1, 4 * min(keys, reach) * head_dim // group)
+    together = heads_together(workload.causal or apart > 0, batch * heads, bytes_of_a_head, device.multiprocessors)
+    uneven = cut.longest_first or cut.warpgroups < 3
+    short = 0 if uneven else short_blocks(queries, batch * heads, cut.warpgroups, device.multiprocessors)
+    shape = [np.int32(size) for size in (queries, keys, head_dim, batch * heads, group, together, short)]
     scale = np.float32(cuda.LOG2_E * head_dim**-0.5)
-    row_blocks = cuda.blocks(queries, cut.block_q) + cuda.blocks(apart, cut.block_q)
+    row_blocks = cuda.blocks(queries, cut.block_q) + short + cuda.blocks(apart, cut.block_q)
     grid = min(device.multiprocessors, row_blocks * batch * heads)
     arguments = (*maps, out, lse, *shape, scale, *cuda.parameters(extra))
     kernel((grid, 1, 1), cut.threads, arguments, cut.shared_bytes)

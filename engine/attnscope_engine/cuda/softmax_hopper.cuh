@@ -11,7 +11,8 @@
 // is exact for any input.
 // `Visible` says which keys a query sees, as in `softmax_tiles.cuh`. Where it says `MAPPED`, the 64 rows of a warpgroup are queries that
 // lie side by side. Where it says `LISTED`, tiles are counted by their place in its list.
-// Constants: DTYPE (16-bit), WIDTH (head_dim rounded up to a multiple of 32), BLOCK_K, WARPGROUPS, STAGES, TAKE_TURNS, LONGEST_FIRST.
+// Constants: DTYPE (16-bit), WIDTH (head_dim rounded up to a multiple of 32), BLOCK_K, WARPGROUPS, STAGES, TAKE_TURNS, LONGEST_FIRST,
+// ASCENDING.
 #include "wgmma.cuh"
 
 constexpr int ROWS = 64, BLOCK_Q = ROWS * WARPGROUPS, PANELS = (WIDTH + 63) / 64;  // a panel: 64 columns, 128 bytes a row
@@ -290,15 +291,17 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
 #pragma unroll 1
   for (int number = blockIdx.x;; ++blocks) {
     const bool valid = number < all;
-    Work work = {0, 0, 0, 0, 0};
+    Work work = {};
     int row = 0, ahead = 0, left = 0, behind = 0;  // tiles of the block to skip, to work on, and to skip again
     if (valid) {
       work = work_of(call, visible, number);
-      row = work.first_row + ROWS * group;
+      row = work.row_of(group);
       const int last = row + ROWS - 1, all_tiles = work.tiles();
       if constexpr (!is_listed<Visible>(0)) {
-        ahead = uniform(last >= 0 ? work.end - tiles_below(visible.high(last)) : all_tiles);
-        behind = uniform(visible.sinks || last < 0 ? 0 : min(visible.low(max(row, 0)) / BLOCK_K, work.end) - work.first);
+        const int above = uniform(last >= 0 ? work.end - tiles_below(visible.high(last)) : all_tiles);
+        const int below = uniform(visible.sinks || last < 0 ? 0 : min(visible.low(max(row, 0)) / BLOCK_K, work.end) - work.first);
+        ahead = ASCENDING ? below : above;
+        behind = ASCENDING ? above : below;
       }
       left = all_tiles - ahead - behind;
       if (left <= 0) {
@@ -317,17 +320,17 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
 
 #pragma unroll 1
     for (int i = 0; i < ahead; ++i) skip_tile();
-    barrier_wait(memory + QUERIES_FULL + 8 * group, blocks & 1);
+    const auto wait_for_queries = [&] { barrier_wait(memory + QUERIES_FULL + 8 * group, blocks & 1); };
     const auto free_queries = [&] { release(memory + QUERIES_FREE + 8 * group); };
     if (left > 0) {
-      int tile = work.end - 1 - ahead;
-      if (visible.sinks && tile < work.first) tile += work.sink_tiles - work.first;  // only sinks are seen
+      int tile = work.tile(ahead);
 #if CHANGES_SCORES
       const float slope = visible.change.slope(work.head % visible.change.heads);
 #endif
       const auto mask = [&] {
         int first_key = tile * BLOCK_K;
         if constexpr (is_listed<Visible>(0)) first_key = visible.tile(tile) * BLOCK_K;
+        static_assert(!ASCENDING || !is_listed<Visible>(0), "only the first tile of a list is masked");
 #if CHANGES_SCORES
         visible.change.template apply<SCORES>(scores, visible.change.bias(slope, row + row_of_thread, first_key));
 #endif
@@ -337,18 +340,23 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
       };
       wait_for(KEYS_FULL, use);
       if (pending == PRODUCT) {
+        // Queries are still on their way, perhaps: what does not need them goes first, and is stored beside the scores' product.
         wait_for(VALUES_FULL, pending_tile());
         begin_turn();
         start_values(pending_tile(), add);
+        products_commit();
+        wait_for_queries();
         start_scores();
         products_commit();
         end_turn();
-        products_wait<0>();
+        products_wait<1>();
         free(VALUES_FREE, pending_tile());
+        store_pending();
+        products_wait<0>();
         free(KEYS_FREE, use);
         if (left == 1) free_queries();
-        store_pending();
       } else {
+        wait_for_queries();
         begin_turn();
         start_scores();
         products_commit();
@@ -398,6 +406,7 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
 #pragma unroll 1
       for (int i = 0; i < behind; ++i) skip_tile();
     } else {  // no key in sight of these rows
+      wait_for_queries();
       free_queries();
 #pragma unroll
       for (int i = 0; i < SUMS; ++i) sums[i] = 0.f;

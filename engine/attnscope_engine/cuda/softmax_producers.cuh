@@ -43,7 +43,7 @@ __device__ __forceinline__ void bring_tiles(u32 memory, volatile int* next_numbe
     const Work work = work_of(call, visible, number);
     number = gridDim.x + (LONGEST_FIRST ? atomicAdd(handed_out, 1) : number);
     const int key_head = work.head / call.heads_per_key_head, count = work.tiles();
-    int tile = work.end == work.first ? work.sink_tiles - 1 : work.end - 1;
+    int tile = work.tile(0);
 #pragma unroll 1
     for (int i = 0; i < count; ++i) {
       int key_tile = tile;
@@ -79,10 +79,10 @@ __device__ __forceinline__ void bring_queries(u32 memory, const volatile int* ne
     for (int panel = 0; panel < PANELS; ++panel)
       if constexpr (is_mapped<Visible>(0))
         copy_box(memory + group * QUERY_BYTES + panel * QUERY_PANEL, q, memory + QUERIES_FULL + 8 * group, 64 * panel,
-                 visible.from(work.first_row + ROWS * group), work.head);
+                 visible.from(work.row_of(group)), work.head);
       else
         copy_box(memory + group * QUERY_BYTES + panel * QUERY_PANEL, q, memory + QUERIES_FULL + 8 * group, 64 * panel,
-                 work.first_row + ROWS * group, work.head);
+                 work.row_of(group), work.head);
     if (LONGEST_FIRST) {
       number = announced(memory, next_number, blocks);
       barrier_arrive(memory + NEXT_FREE + 8 * (blocks % 2));

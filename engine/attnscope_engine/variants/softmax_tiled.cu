@@ -33,9 +33,9 @@ struct Visible {
 #if HOPPER
 extern "C" __global__ void __launch_bounds__(THREADS, 1) softmax_tiled_on_hopper(
     const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, u16* __restrict__ out,
-    float* __restrict__ lse, int queries, int keys, int width, int heads, int heads_per_key_head, int heads_together, float scale_log2,
+    float* __restrict__ lse, int queries, int keys, int width, int heads, int heads_per_key_head, int heads_together, int short_blocks, float scale_log2,
     int softcap, int num_heads) {
-  const Call call = {queries, keys, width, heads, heads_per_key_head, heads_together, SCALE};
+  const Call call = {queries, keys, width, heads, heads_per_key_head, heads_together, short_blocks, SCALE};
   softmax_on_hopper(q, k, v, out, lse, call, VISIBLE);
 }
 #else
