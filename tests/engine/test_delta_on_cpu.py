@@ -91,6 +91,22 @@ def test_that_segments_carry_the_state_on(
     assert np.array_equal(out, again), "the bits depend on who ran when"
 
 
+@pytest.mark.parametrize("strength", [None, "mixed"])
+@pytest.mark.parametrize(("queries", "keys"), [(70, 140), (130, 30), (1, 140)])
+def test_that_short_heads_are_as_near_as_rounding_lets_them_be(
+    builds: Path, queries: int, keys: int, strength: str | None
+) -> None:
+    sizes = Sizes(queries, keys, heads=6, kv_heads=2, head_dim=32, batch=2)
+    _, error = run(HopperOnCpu(builds, seed=1), sizes, "bf16", strength)
+    q, k, v = recurrences.tensors(sizes, "bf16", seed=sizes.queries)
+    k = from_bits(to_bits(k * (1 / np.linalg.norm(k, axis=-1)).astype(np.float32)[..., None], "bf16"), "bf16")
+    beta = np.random.default_rng(1).random(sizes.k[:3], np.float32)
+    gates = None if strength is None else recurrences.gates_of(strength, sizes.k[:3], 2)
+    truth = recurrences.delta(q, k, v, beta, gates, sizes.head_dim**-0.5)
+    rounded = recurrences.delta_rounded(q, k, v, beta, gates, sizes.head_dim**-0.5, "bf16")
+    assert error < 1.1 * recurrences.error(rounded, truth)
+
+
 def test_that_repeated_keys_are_solved(builds: Path) -> None:
     """Each key overwrites the last value: products of powers of L would lose all digits here. Rounded writes of a key add up."""
     sizes = Sizes(80, 80)

@@ -25,6 +25,7 @@ ALL = [
         ("bf16", "identity", NO_DECAY, False, True),
         ("bf16", "identity", PER_HEAD, False, True),
         ("bf16", "identity", PER_TOKEN, False, True),
+        ("bf16", "identity", NO_DECAY, True, True),
         ("bf16", "elu", NO_DECAY, False, True),
         ("bf16", "elu", NO_DECAY, True, True),
         ("fp16", "elu", NO_DECAY, True, True),
@@ -57,7 +58,7 @@ def test_that_products_stay_in_the_background_and_registers_suffice(options: Opt
 
 
 @pytest.mark.skipif(disassembler() is None, reason="nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
-@pytest.mark.parametrize("options", ALL[4:5] + ALL[12:13], ids=name_of)
+@pytest.mark.parametrize("options", ALL[5:6] + ALL[13:14], ids=name_of)
 def test_that_tiles_come_and_go_by_the_copy_engine_and_warpgroups_multiply(tmp_path: Path, options: Options) -> None:
     lines, _ = instructions(compiled(options)[0], tmp_path)
     assert any("UTMALDG.3D" in line for line in lines)
@@ -82,6 +83,14 @@ def test_that_shared_memory_is_what_the_kernel_lays_out() -> None:
     tile = 64 * 256
     assert plan.shared_bytes == 3 * (3 * tile + 132 * 4 + 24) + 2 * 8192 + 2 * tile + 2 * 64 * 4 + 2 * 128 * 4 + 32
     assert plan.state_shared_bytes == 3 * (2 * tile + 132 * 4 + 24) + 32
+
+
+@pytest.mark.parametrize(("decay", "normalised", "stages"), [(NO_DECAY, False, 2), (NO_DECAY, True, 3), (PER_TOKEN, True, 2)])
+def test_that_three_chunks_without_features_are_under_way_only_where_they_were_faster(
+    decay: int, normalised: bool, stages: int
+) -> None:
+    assert linear.hopper_plan(Options("bf16", 128, "identity", decay, normalised, True)).stages == stages
+    assert linear.hopper_plan(Options("bf16", 64, "identity", decay, normalised, True)).stages == 3
 
 
 @pytest.mark.parametrize("causal", [True, False])

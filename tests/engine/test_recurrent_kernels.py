@@ -12,7 +12,7 @@ from attnscope_engine.cuda import delta, gla, hopper, segments
 from attnscope_engine.devices import cubins, nvrtc
 from attnscope_engine.protocol import Dtype, Workload
 from attnscope_engine.variant import Unsupported
-from sass import disassembler, instructions
+from sass import disassembler, instructions, of_kernel
 
 Plan = delta.HopperPlan | gla.HopperPlan
 WIDTHS = (64, 128)
@@ -69,6 +69,25 @@ def test_that_tiles_come_and_go_by_the_copy_engine_and_warpgroups_multiply(tmp_p
     lines, _ = instructions(compiled(plan)[0], tmp_path)
     for instruction in ("UTMALDG.3D", "UTMASTG.3D", "USETMAXREG", "HGMMA.64x64x16", f"HGMMA.64x{plan.width}x16"):
         assert any(instruction in line for line in lines), instruction
+
+
+@pytest.mark.skipif(disassembler() is None, reason="nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
+@pytest.mark.parametrize("plan", PLANS[:4], ids=name_of)
+def test_that_the_delta_rule_waits_for_products_only_where_its_text_says(tmp_path: Path, plan: Plan) -> None:
+    """Seen in the machine code: a compiler that can not keep a product in the background makes each wait for the one before.
+
+    A chunk has in `solve` products of keys and of scores, each waited for; in `keep` answers to keys, T and queries, then
+    scores and the write in the background of each other. Without outputs neither queries nor scores.
+    """
+    lines, labels = instructions(compiled(plan)[0], tmp_path)
+    of_state, of_tokens = plan.width // 16, segments.CHUNK // 16
+    expected = {
+        "delta_outputs": (2 * of_state + 2 * of_state + 3 * of_tokens, 2 + 5),
+        "delta_transitions": (of_state + of_state + 2 * of_tokens, 1 + 3),
+    }
+    for kernel, counts in expected.items():
+        own = of_kernel(lines, labels, kernel)
+        assert tuple(sum(word in line for line in own) for word in ("HGMMA", "WARPGROUP.DEPBAR")) == counts, kernel
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=name_of)

@@ -68,6 +68,42 @@ def delta(q: Any, k: Any, v: Any, beta: Any, gates: Any | None, scale: float, xp
     return out
 
 
+def delta_rounded(q: Any, k: Any, v: Any, beta: Any, gates: Any | None, scale: float, dtype: Dtype) -> Floats:
+    """As `delta` with gates of tokens, in chunks of 64, in float64, what 16-bit products are made of rounded to `dtype`.
+
+    What a kernel with such products can at best be: the fewer channels keys have, the less they are orthogonal, and the more the
+    solution of a chunk's system makes of the same rounding.
+    """
+
+    def rounded(x: Any) -> Floats:
+        return numerics.rounded(x.astype(np.float32), dtype).astype(np.float64)
+
+    def cut(x: Any, first: int) -> Floats:
+        chunk = np.zeros((*x.shape[:2], 64, *x.shape[3:]))
+        low, high = max(first, 0), min(first + 64, x.shape[2])
+        chunk[:, :, low - first : max(low, high) - first] = x[:, :, low : max(low, high)]
+        return chunk
+
+    decay = np.zeros(beta.shape) if gates is None else np.maximum(gates, -127 * np.log(2))
+    q, k, v, beta, decay = _per_query_head(np, q, k, v, beta, decay)
+    before = k.shape[2] - q.shape[2]
+    state, out = np.zeros((*k.shape[:2], k.shape[3], v.shape[3])), np.zeros(q.shape)
+    for first in range(before if before < 0 else -(-before % 64), k.shape[2], 64):
+        keys, values, write, queries = cut(k, first), cut(v, first), cut(beta, first), cut(q, first - before)
+        until = np.cumsum(cut(decay, first), -1)
+        fade = np.exp(np.minimum(until[..., :, None] - until[..., None, :], 0))
+        kept, late = np.exp(until)[..., None], np.exp(until[..., -1:] - until)[..., None]
+        lower = np.tril(write[..., :, None] * fade * (keys @ keys.swapaxes(-1, -2)), -1)
+        solved = rounded(np.linalg.inv(np.eye(64) + lower) * write[..., None, :])
+        written = rounded(solved @ rounded(values - kept * (keys @ rounded(state))))
+        scores = rounded(np.tril(scale * fade * (queries @ keys.swapaxes(-1, -2))))
+        answers = rounded(scale * kept * (queries @ rounded(state)) + scores @ written)
+        state = kept[..., -1:, :] * state + keys.swapaxes(-1, -2) @ (written if gates is None else rounded(late * written))
+        low, high = max(first - before, 0), min(first - before + 64, q.shape[2])
+        out[:, :, low : max(low, high)] = answers[:, :, low - first + before : max(low, high) - first + before]
+    return out
+
+
 def gla(q: Any, k: Any, v: Any, gates: Any, scale: float, xp: Any = np) -> Any:
     """S_t = diag(e^(g_t))·S_(t−1) + k_t·v_tᵀ, out_t = scale·S_tᵀ·q_t; gates as k. `xp` as of `delta`."""
     q, k, v, gates = _per_query_head(xp, q, k, v, gates)

@@ -17,7 +17,7 @@ def disassembler() -> str | None:
 
 
 def instructions(cubin: bytes, folder: Path) -> tuple[list[str], dict[str, int]]:
-    """SASS in order, and where its labels stand."""
+    """SASS in order, and where its labels stand; `.text.<kernel>` is where that kernel begins."""
     path = folder / "kernel.cubin"
     path.write_bytes(cubin)
     found = disassembler()
@@ -26,10 +26,16 @@ def instructions(cubin: bytes, folder: Path) -> tuple[list[str], dict[str, int]]
     lines: list[str] = []
     labels: dict[str, int] = {}
     for line in text.splitlines():
-        label = re.match(r"(\.L_x_\d+):", line)
+        label = re.match(r"(\.L_x_\d+|\.text\.\w+):", line)
         instruction = re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(.*?);", line)
         if label:
             labels[label[1]] = len(lines)
         elif instruction:
             lines.append(instruction[1])
     return lines, labels
+
+
+def of_kernel(lines: list[str], labels: dict[str, int], kernel: str) -> list[str]:
+    """The SASS of one kernel of several."""
+    first = labels[f".text.{kernel}"]
+    return lines[first : min((x for label, x in labels.items() if label.startswith(".text.") and x > first), default=len(lines))]

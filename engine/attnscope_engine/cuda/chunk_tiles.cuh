@@ -133,15 +133,18 @@ __device__ __forceinline__ void store_outputs(u32 panel, const float (&out)[CHUN
                               pack<DTYPE>(out[i], out[i + 1]), pack<DTYPE>(out[i + 2], out[i + 3]),
                               pack<DTYPE>(out[i + 4], out[i + 5]), pack<DTYPE>(out[i + 6], out[i + 7]));
 }
-// 64 × 64 accumulators, a row a token, to a panel. Each warp writes 16 rows.
+// 16 columns of 64 × 64 accumulators, a row a token, to a panel. Each warp writes 16 rows.
+template <int DTYPE_>
+__device__ __forceinline__ void store_columns(u32 panel, const float (&scores)[CHUNK / 2], int block) {
+  const int lane = threadIdx.x & 31, row = 16 * (threadIdx.x >> 5 & 3) + (lane & 15);
+  const float* const own = scores + 8 * block;
+  store_matrices(part_of(panel, row, 2 * block + (lane >> 4)), pack<DTYPE_>(own[0], own[1]), pack<DTYPE_>(own[2], own[3]),
+                 pack<DTYPE_>(own[4], own[5]), pack<DTYPE_>(own[6], own[7]));
+}
 template <int DTYPE_>
 __device__ __forceinline__ void store_scores(u32 panel, const float (&scores)[CHUNK / 2]) {
-  const int lane = threadIdx.x & 31, row = 16 * (threadIdx.x >> 5 & 3) + (lane & 15);
 #pragma unroll
-  for (int i = 0; i < CHUNK / 2; i += 8)
-    store_matrices(part_of(panel, row, i / 4 + (lane >> 4)), pack<DTYPE_>(scores[i], scores[i + 1]),
-                   pack<DTYPE_>(scores[i + 2], scores[i + 3]), pack<DTYPE_>(scores[i + 4], scores[i + 5]),
-                   pack<DTYPE_>(scores[i + 6], scores[i + 7]));
+  for (int block = 0; block < CHUNK / 16; ++block) store_columns<DTYPE_>(panel, scores, block);
 }
 
 // A state in memory, turned: WIDTH rows, one a column of the values, of WIDTH fp32.

@@ -54,7 +54,7 @@ class HopperPlan:
     def shared_bytes(self, outputs: bool) -> int:
         """As `Memory` in `delta_hopper.cuh` lays it out."""
         tile, panel, keepers = CHUNK * self.width * 2, CHUNK * 128, self.width // 64
-        solved = panel * (5 if outputs else 3) + 4 * 16 * 20 * 4
+        solved = panel * (6 if outputs else 4) + 4 * 16 * 20 * 4
         barriers = 4 * self.stages + 4 + (self.stages * keepers if outputs else 0)
         return self.stages * ((3 if outputs else 2) * tile + 516 * 4) + solved + 8 * barriers
 

@@ -8,9 +8,10 @@
 // No exponent of a pair that is seen is positive, so nothing overflows however strong the gates are. Keys need not have length 1: their
 // lengths are in the factors of tokens, where they cost nothing.
 // Warpgroups of a block: one brings tiles, the factors of tokens, and takes outputs away; one solves: T and the scores of a chunk, a
-// chunk or two ahead; one keeps the state of each 64 columns of the values.
+// chunk or two ahead, in `delta_solver.cuh`; one keeps the state of each 64 columns of the values.
 // Constants: those of `chunk_tiles.cuh`, GATED, STAGES (of keys and queries), VALUE_STAGES.
 #include "chunk_tiles.cuh"
+#include "delta_solver.cuh"
 #include "state_scans.cuh"
 
 constexpr int THREADS = 128 * (2 + KEEPERS);
@@ -18,18 +19,13 @@ constexpr int OF_BRINGERS = KEEPERS == 2 ? 32 : 40;  // registers that warpgroup
 
 // ---------------------------------------------------------------- shared memory
 
-// Factors of a chunk's tokens, each 64 floats: b; what a key weighs as seen from b by another key (log2 with gates, else itself); β by
-// length; β; length; what an answer to the key itself counts; what is left of the token at the end; what an answer to the query counts.
-// Then 2^Λ. (Lengths: of what a key is multiplied by. That of the key of a write is part of the write, so nothing else sees it.)
-enum Factor { STILL = 0, SEEN = 64, GAIN = 128, WRITE = 192, LENGTH = 256, TAKEN = 320, LATE = 384, READ = 448, WHOLE = 512, FACTORS = 516 };
-
 // Bytes in this order. Outputs go out where their values came in.
 template <bool OUTPUTS_>
 struct Memory {
   static constexpr bool OUTPUTS = OUTPUTS_;
   static constexpr u32 STAGE = (OUTPUTS ? 2 : 1) * TILE, VALUES_AT = STAGES * STAGE, SOLVED_AT = VALUES_AT + VALUE_STAGES * TILE;
   static constexpr u32 SCORES_AT = SOLVED_AT + 2 * PANEL, LOWER_AT = SCORES_AT + (OUTPUTS ? 2 * PANEL : 0);
-  static constexpr u32 DIAGONAL_AT = LOWER_AT + PANEL, FACTORS_AT = DIAGONAL_AT + 4 * 16 * 20 * 4;
+  static constexpr u32 DIAGONAL_AT = LOWER_AT + 2 * PANEL, FACTORS_AT = DIAGONAL_AT + BLOCKS * 16 * DIAGONAL_STRIDE * 4;
   static constexpr u32 KEYS_FULL = FACTORS_AT + STAGES * FACTORS * 4, KEYS_FREE = KEYS_FULL + 8 * STAGES;
   static constexpr u32 VALUES_FULL = KEYS_FREE + 8 * STAGES, VALUES_FREE = VALUES_FULL + 8 * VALUE_STAGES;
   static constexpr u32 SOLVED_FULL = VALUES_FREE + 8 * VALUE_STAGES, SOLVED_FREE = SOLVED_FULL + 16;
@@ -153,145 +149,6 @@ __device__ __forceinline__ void take_outputs(const Memory<true>& memory, const T
     barrier_arrive(barrier_of<VALUE_STAGES>(memory.address + Memory<true>::VALUES_FREE, i));
   }
   stores_wait_all();
-}
-
-// ---------------------------------------------------------------- the warpgroup that solves
-
-// What token i of a pair makes of token j: products of keys become L, those of queries and keys the scores. `row` and row + 8 are the
-// thread's rows of the chunk, `own` their factors; the diagonal is seen by queries only.
-template <bool OF_QUERIES>
-__device__ __forceinline__ void weigh(float (&products)[CHUNK / 2], const float* factors, int row, const float (&own)[2]) {
-  const float still[2] = {factors[STILL + row], factors[STILL + row + 8]};
-#pragma unroll
-  for (int i = 0; i < CHUNK / 2; i += 2) {
-    const int half = i >> 1 & 1, of = row + 8 * half + int(OF_QUERIES), column = 8 * (i >> 2) + 2 * (threadIdx.x & 3);
-    const float2 seen = *(const float2*)(factors + (OF_QUERIES ? STILL : SEEN) + column);
-    const float x = GATED ? exp2_fast(still[half] - seen.x) : OF_QUERIES ? 1.f : seen.x;
-    const float y = GATED ? exp2_fast(still[half] - seen.y) : OF_QUERIES ? 1.f : seen.y;
-    products[i] = column < of ? products[i] * (x * own[half]) : 0.f;
-    products[i + 1] = column + 1 < of ? products[i + 1] * (y * own[half]) : 0.f;
-  }
-}
-
-// The 16 × 16 blocks on the diagonal of L, in fp32, turned: each warp stores its own.
-constexpr int DIAGONAL_STRIDE = 20;
-__device__ __forceinline__ void store_diagonal(float* block, const float (&lower)[CHUNK / 2]) {
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3, row = lane >> 2, column = 2 * (lane & 3);
-#pragma unroll
-  for (int i = 0; i < CHUNK / 2; ++i)  // all registers are named, a warp's own are taken
-    if (i >> 3 == warp) block[(column + 8 * (i >> 2 & 1) + (i & 1)) * DIAGONAL_STRIDE + row + 8 * (i >> 1 & 1)] = lower[i];
-}
-
-// Column `column` of the inverse of I + block, by substitution in fp32: exact where keys repeat, as products of powers would not be.
-__device__ __forceinline__ void invert_diagonal(float (&x)[16], const float* block, int column) {
-#pragma unroll
-  for (int i = 0; i < 16; ++i) x[i] = i == column ? 1.f : 0.f;
-#pragma unroll
-  for (int j = 0; j < 15; ++j)
-#pragma unroll
-    for (int first = (j + 1) / 4 * 4; first < 16; first += 4) {
-      const float4 below = *(const float4*)(block + j * DIAGONAL_STRIDE + first);
-      if (first > j) x[first] = fmaf(-below.x, x[j], x[first]);
-      if (first + 1 > j) x[first + 1] = fmaf(-below.y, x[j], x[first + 1]);
-      if (first + 2 > j) x[first + 2] = fmaf(-below.z, x[j], x[first + 2]);
-      if (first + 3 > j) x[first + 3] = fmaf(-below.w, x[j], x[first + 3]);
-    }
-}
-
-// x (16 × 16) += a · a block of a panel turned, in fp16: L and T of keys of length 1 are of its range, and have three bits more there
-// than in bf16.
-__device__ __forceinline__ void multiply_block(float (&x)[2][4], const u32 (&a)[4], u32 panel, int row, int column) {
-  const int lane = again(threadIdx.x & 31);
-  u32 b[4];
-  load_matrices(b, part_of(panel, 16 * row + (lane & 7) + (lane >> 4) * 8, 2 * column + (lane >> 3 & 1)));
-  mma_16bit<FP16>(x[0], a, b[0], b[1]);
-  mma_16bit<FP16>(x[1], a, b[2], b[3]);
-}
-__device__ __forceinline__ void round_block(u32 (&a)[4], const float (&x)[2][4], float sign) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) a[i] = pack<FP16>(sign * x[i >> 1][2 * (i & 1)], sign * x[i >> 1][2 * (i & 1) + 1]);
-}
-
-// The blocks of T below the diagonal of block column `warp`, turned, so that each result is the left operand of the next:
-// T_cᵀ(i) = −(Σ_k T_cᵀ(k)·L_ikᵀ)·T_iiᵀ. `lower`: L, with the diagonal blocks of T in the place of its own. β: of the columns;
-// `lengths`: of all rows.
-__device__ __forceinline__ void solve_column(u32 solved, u32 lower, int warp, const float (&beta)[2],
-                                             const float* lengths) {
-  const int lane = threadIdx.x & 31;
-  u32 column[4][4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (i == warp)
-      load_matrices_transposed(column[i], part_of(lower, 16 * i + (lane & 7) + (lane >> 4) * 8, 2 * i + (lane >> 3 & 1)));
-    if (i <= warp) continue;
-    float sum[2][4] = {}, x[2][4] = {};
-#pragma unroll
-    for (int k = 0; k < i; ++k)
-      if (k >= warp) multiply_block(sum, column[k], lower, i, k);
-    round_block(column[i], sum, -1.f);
-    multiply_block(x, column[i], lower, i, i);
-    round_block(column[i], x, 1.f);
-    u32 packed[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const float2 length = *(const float2*)(lengths + 16 * i + 8 * (j >> 1) + 2 * (lane & 3));
-      const float* const pair = &x[j >> 1][2 * (j & 1)];
-      packed[j] = pack<DTYPE>(pair[0] * (beta[j & 1] * length.x), pair[1] * (beta[j & 1] * length.y));
-    }
-    store_matrices_transposed(part_of(solved, 16 * i + (lane >> 4) * 8 + (lane & 7), 2 * warp + (lane >> 3 & 1)), packed[0], packed[1],
-                              packed[2], packed[3]);
-  }
-}
-
-template <class M>
-__device__ __forceinline__ void solve(const M& memory, const Walk& walk, float scale) {
-  const int thread = threadIdx.x & 127, lane = threadIdx.x & 31, warp = thread >> 5, row = 16 * warp + (lane >> 2);
-  const u32 lower_at = memory.address + M::LOWER_AT;
-  float* const diagonal = (float*)(memory.base + M::DIAGONAL_AT) + warp * 16 * DIAGONAL_STRIDE;
-  for (u32 i = thread; i < 2 * PANEL / 16; i += 128)  // T is never written above its diagonal
-    *(uint4*)(memory.base + M::SOLVED_AT + 16 * i) = make_uint4(0, 0, 0, 0);
-#pragma unroll 1
-  for (int i = 0; walk.has(i); ++i) {
-    const float* const factors = memory.factors(i);
-    float lower[CHUNK / 2], scores[CHUNK / 2], x[16];
-    wait_for<STAGES>(memory.address + M::KEYS_FULL, i);
-    products_begin();
-    multiply_tiles(lower, memory.keys(i), memory.keys(i));
-    products_commit();
-    products_wait<0>();
-    weigh<false>(lower, factors, row, {factors[GAIN + row], factors[GAIN + row + 8]});
-    named_sync(1, 128);  // all warps are through with the last chunk's L
-    store_scores<FP16>(lower_at, lower);
-    store_diagonal(diagonal, lower);
-    __syncwarp();
-    invert_diagonal(x, diagonal, lane & 15);
-    wait_until_free<2>(memory.address + M::SOLVED_FREE, i);
-    if (lane < 16) {
-      const int own = 16 * warp + again(lane);  // column of L
-      const float beta = factors[WRITE + own], *const lengths = factors + LENGTH + 16 * warp;
-#pragma unroll
-      for (int j = 0; j < 16; ++j) {
-        const u32 at = part_of(0, 16 * warp + j, own >> 3) + 2 * (own & 7);
-        *(u16*)(memory.base + M::LOWER_AT + at) = (u16)pack<FP16>(x[j], 0.f);
-        *(u16*)(memory.base + M::SOLVED_AT + i % 2 * PANEL + at) = (u16)pack<DTYPE>(x[j] * (beta * lengths[j]), 0.f);
-      }
-    }
-    if (M::OUTPUTS) {  // behind what is left to solve
-      products_begin();
-      multiply_tiles(scores, memory.queries(i), memory.keys(i));
-      products_commit();
-    }
-    named_sync(1, 128);  // L and the inverses of its diagonal blocks are there
-    solve_column(memory.solved(i), lower_at, warp, {factors[WRITE + row], factors[WRITE + row + 8]}, factors + LENGTH);
-    if (M::OUTPUTS) {
-      products_wait<0>();
-      weigh<true>(scores, factors, row, {scale, scale});
-      store_scores<DTYPE>(memory.scores(i), scores);
-    }
-    release(barrier_of<STAGES>(memory.address + M::KEYS_FREE, i));
-    make_seen();
-    release(barrier_of<2>(memory.address + M::SOLVED_FULL, i));
-  }
 }
 
 // ---------------------------------------------------------------- the warpgroups that keep the state

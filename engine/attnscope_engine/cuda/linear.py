@@ -281,11 +281,14 @@ STAGE_EXTRAS = (2 * CHUNK + 4) * 4 + 3 * 8
 def hopper_plan(options: Options) -> HopperPlan:
     """The fewest chunks under way that keep the memory busy, as measured: more make blocks drift apart in what they read.
 
-    A chunk whose features are being made is one more, two where little else is done with it.
+    A chunk whose features are being made is one more, two where little else is done with it. One more, too, where the normaliser
+    is all that is added to the products.
     """
-    wide, maps = options.width == 128, options.feature != "identity"
-    more = 2 if maps and not options.causal else int(maps)
-    return HopperPlan(options, (2 if wide else 3) + more, (3 if wide else 4) + int(more == 2))
+    o = options
+    wide, maps = o.width == 128, o.feature != "identity"
+    more = 2 if maps and not o.causal else int(maps)
+    divides = wide and o.normalised and o.causal and not maps and o.decay == NO_DECAY
+    return HopperPlan(o, (2 if wide else 3) + more + int(divides), (3 if wide else 4) + int(more == 2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,27 +70,41 @@ extern "C" __global__ void __launch_bounds__(STATE_THREADS, 1) linear_states(
 
 // ---------------------------------------------------------------- the warpgroup that weighs
 
-// φ(q)·z of a thread's two rows, q from a tile; z goes in rounded and as what rounding took, columns 0 and 1 of a right operand.
+// z of 16 columns as a right operand: rounded, and what rounding took, its columns 0 and 1.
+__device__ __forceinline__ void right_of_normaliser(u32 (&b)[2], const float* z, float shrink) {
+  const int lane = threadIdx.x & 31;
+  b[0] = b[1] = 0;
+  if (lane >= 8) return;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float* pair = z + 8 * half + 2 * (lane & 3);
+    const float x = pair[0] * shrink, y = pair[1] * shrink;
+    b[half] = pack<DTYPE>(x, y);
+    if (lane >= 4) b[half] = pack<DTYPE>(x - unpacked<DTYPE>((u16)b[half]), y - unpacked<DTYPE>((u16)(b[half] >> 16)));
+  }
+}
+// φ(q)·z of a thread's two rows, q from a tile. What two products read is asked for before the first of them, and neighbours sum apart:
+// nobody waits for one number after the other.
 __device__ __forceinline__ void multiply_normaliser(float (&divisor)[2], u32 queries, const float* z, float shrink) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
-  float sums[4] = {};
+  constexpr int AT_ONCE = 2;
+  float sums[2][4] = {};
 #pragma unroll
-  for (int step = 0; step < WIDTH / 16; ++step) {
-    u32 a[4], b[2] = {0, 0};
-    load_matrices(a, part_of(queries, 16 * warp + (lane & 15), 2 * step + (lane >> 4)));
-    if (lane < 8) {
+  for (int first = 0; first < WIDTH / 16; first += AT_ONCE) {
+    u32 a[AT_ONCE][4], b[AT_ONCE][2];
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float* pair = z + 16 * step + 8 * half + 2 * (lane & 3);
-        const float x = pair[0] * shrink, y = pair[1] * shrink;
-        b[half] = pack<DTYPE>(x, y);
-        if (lane >= 4) b[half] = pack<DTYPE>(x - unpacked<DTYPE>((u16)b[half]), y - unpacked<DTYPE>((u16)(b[half] >> 16)));
-      }
+    for (int j = 0; j < AT_ONCE; ++j) {
+      load_matrices(a[j], part_of(queries, 16 * warp + (lane & 15), 2 * (first + j) + (lane >> 4)));
+      right_of_normaliser(b[j], z + 16 * (first + j), shrink);
     }
-    mma_16bit<DTYPE>(sums, a, b[0], b[1]);
+#pragma unroll
+    for (int j = 0; j < AT_ONCE; ++j) mma_16bit<DTYPE>(sums[j & 1], a[j], b[j][0], b[j][1]);
   }
-  divisor[0] = __shfl_sync(~0u, sums[0] + sums[1], lane & ~3) * (1.f / shrink);
-  divisor[1] = __shfl_sync(~0u, sums[2] + sums[3], lane & ~3) * (1.f / shrink);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float sum = sums[0][2 * half] + sums[0][2 * half + 1] + (sums[1][2 * half] + sums[1][2 * half + 1]);
+    divisor[half] = __shfl_sync(~0u, sum, lane & ~3) * (1.f / shrink);
+  }
 }
 
 // Hides what is after the query and lets the rest fade; rows `row` and row + 8 of the chunk.
@@ -153,19 +167,11 @@ __device__ __forceinline__ void weigh(const OutputMemory& memory, const Walk& wa
         divisor[half] *= factor[half];
       }
     }
-    if (NORMALISED && CAUSAL) {
-#pragma unroll
-      for (int j = 0; j < COLUMNS / 16; ++j) {
-        if (DECAY) sums[j].scale(decays[WHOLE_AT]);
-        sums[j].add(keys, COLUMNS * warp + 16 * j, decays + LEFT_AT);
-        sums[j].store(normaliser(i + 1) + COLUMNS * warp + 16 * j);
-      }
-    }
     if (CAUSAL) {
       products_wait<0>();
       mask_and_decay(weights, row, decays + STILL);
     }
-    release(memory.barrier(M::FREE, i));
+    if (!(NORMALISED && CAUSAL)) release(memory.barrier(M::FREE, i));
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float of_row = scale;
@@ -198,7 +204,17 @@ __device__ __forceinline__ void weigh(const OutputMemory& memory, const Walk& wa
     }
     make_seen();
     release(memory.address + M::WEIGHTS_FULL + 8 * place);
-    if (NORMALISED && CAUSAL) named_sync(1, 128);  // the next normaliser is complete, and nobody reads this one any more
+    if (NORMALISED && CAUSAL) {  // behind the weights, which others wait for
+      const u32 again_keys = memory.stage(again(i)) + M::KEYS_AT;  // a register less until here
+#pragma unroll
+      for (int j = 0; j < COLUMNS / 16; ++j) {
+        if (DECAY) sums[j].scale(decays[WHOLE_AT]);
+        sums[j].add(again_keys, COLUMNS * again(warp) + 16 * j, decays + LEFT_AT);
+        sums[j].store(normaliser(i + 1) + COLUMNS * warp + 16 * j);
+      }
+      release(memory.barrier(M::FREE, i));
+      named_sync(1, 128);  // the next normaliser is complete, and nobody reads this one any more
+    }
   }
 }
 

@@ -182,16 +182,23 @@ struct KeySums {
   // `left`: how much of each token is left at the end.
   __device__ __forceinline__ void add(u32 keys, int column, const float* left) {
     const int lane = threadIdx.x & 31;
+    constexpr int AT_ONCE = 2;
 #pragma unroll
-    for (int step = 0; step < CHUNK / 16; ++step) {
-      u32 a[4] = {0, 0, 0, 0}, b[4];
-      if (DECAY)
-        left_of_weights(a, left + 16 * step);
-      else if (lane < 4)
-        a[0] = a[2] = pack<DTYPE>(1.f, 1.f);
-      load_matrices_transposed(b, part_of(keys, 16 * step + (lane & 15), column / 8 + (lane >> 4)));
-      mma_16bit<DTYPE>(rows[0], a, b[0], b[1]);
-      mma_16bit<DTYPE>(rows[1], a, b[2], b[3]);
+    for (int first = 0; first < CHUNK / 16; first += AT_ONCE) {
+      u32 b[AT_ONCE][4];
+#pragma unroll
+      for (int j = 0; j < AT_ONCE; ++j)  // before the first product, so that none waits for its own
+        load_matrices_transposed(b[j], part_of(keys, 16 * (first + j) + (lane & 15), column / 8 + (lane >> 4)));
+#pragma unroll
+      for (int j = 0; j < AT_ONCE; ++j) {
+        u32 a[4] = {0, 0, 0, 0};
+        if (DECAY)
+          left_of_weights(a, left + 16 * (first + j));
+        else if (lane < 4)
+          a[0] = a[2] = pack<DTYPE>(1.f, 1.f);
+        mma_16bit<DTYPE>(rows[0], a, b[j][0], b[j][1]);
+        mma_16bit<DTYPE>(rows[1], a, b[j][2], b[j][3]);
+      }
     }
   }
   __device__ __forceinline__ void scale(float factor) {
