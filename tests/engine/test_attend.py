@@ -47,13 +47,13 @@ def regions(name: str, values: dict[str, int], n: int, m: int, causal: bool, all
 def test_that_cutting_changes_nothing(
     xp: Any, monkeypatch: pytest.MonkeyPatch, name: str, values: dict, heads: tuple, causal: bool, n: int, m: int, allowed: Limits
 ) -> None:
+    variant = catalogue.find(name)  # imported before `limits` is another: it would keep that one
     monkeypatch.setattr(attending, "limits", lambda head_dim, xp: allowed)
     rng = np.random.default_rng(n + m)
     q, k, v = (
         rng.standard_normal((2, h, length, 8), dtype=np.float32)
         for h, length in zip((heads[0], heads[1], heads[1]), (n, m, m), strict=True)
     )
-    variant = catalogue.find(name)
     workload = Workload(batch=2, seq_len=n, num_heads=heads[0], num_kv_heads=heads[1], head_dim=8, dtype="fp32", causal=causal)
     truth = variant.reference(q, k, v, workload, variant.parse(values))
     inputs = (q, k, v) if xp is np else [torch.from_numpy(x) for x in (q, k, v)]
