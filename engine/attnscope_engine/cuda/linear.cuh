@@ -89,7 +89,8 @@ __device__ __forceinline__ float shrink_after(int keys) {
 }
 
 struct Shape {
-  int queries, keys, width;  // rows of q and of k; head_dim itself
+  int queries, keys;       // rows of q and of k
+  int width, value_width;  // columns of q and k, of v and out
   int chunks, before;        // chunks of a segment; segments of keys before the first query
   int states;                // kept of each head
   int heads_per_key_head, heads_per_decay, heads_per_state;
