@@ -193,7 +193,7 @@ def attend(
     call = Call(
         device,
         stem,
-        Options(workload.dtype, width_of(widest), feature, decay_kind(decay), normalised, workload.causal),
+        Options(workload.dtype, width_of(widest), feature, decay_kind(decay), normalised, workload.causal, head_dim != value_dim),
         walked,
         Heads(batch, heads, kv_heads, decay_heads or heads, own_heads),
         (queries, keys, head_dim, value_dim),
@@ -236,6 +236,8 @@ class Options:
     decay: int
     normalised: bool
     causal: bool
+    values_apart: bool = False
+    """Whether v and out have other columns than q and k."""
 
     def defines(self) -> dict[str, int]:
         return {
@@ -245,6 +247,7 @@ class Options:
             "DECAY": self.decay,
             "NORMALISED": int(self.normalised),
             "CAUSAL": int(self.causal),
+            **({"VALUES_APART": 1} if self.values_apart else {}),
         }
 
 

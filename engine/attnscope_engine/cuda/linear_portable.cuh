@@ -374,6 +374,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) linear_states(
     const Stored* __restrict__ k, const Stored* __restrict__ v, const __grid_constant__ Decays decays, float* __restrict__ states,
     int queries, int keys, int width, int value_width, int chunks, int before, int kept, int heads_per_key_head, int heads_per_decay) {
   SHARED_MEMORY(bytes);
+  if (!VALUES_APART) value_width = width;
   const Shape shape = {queries, keys, width, value_width, chunks, before, kept, heads_per_key_head, heads_per_decay, 1};
   const Place place(shape, decays);
   const i64 first = (i64)place.key_matrix * keys;
@@ -392,6 +393,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) linear_outputs(
     const __grid_constant__ Decays decays, const float* __restrict__ states, int queries, int keys, int width, int value_width,
     int chunks, int before, int kept, int heads_per_key_head, int heads_per_decay, int heads_per_state, float scale) {
   SHARED_MEMORY(bytes);
+  if (!VALUES_APART) value_width = width;
   const Shape shape = {queries, keys, width, value_width, chunks, before, kept, heads_per_key_head, heads_per_decay, heads_per_state};
   const Place place(shape, decays);
   const i64 first = (i64)place.matrix * queries, first_key = (i64)place.key_matrix * keys;
