@@ -116,6 +116,11 @@ def _call_term(w: Workload, rows: int, block: int, keys: int, *, merged: bool, l
     return _rows_and_tiles(rows, w.head_dim * max(element, least) + (20 if merged else 4), _tile(w, block, keys))
 
 
+def call_tiles(workload: Workload, rows: int, keys: int) -> int:
+    """Bytes that torch's fused kernel keeps for all its threads, in a call of `square` of so many rows and keys."""
+    return threads() * _tile(workload, rows, keys)
+
+
 def _tile(w: Workload, block: int, keys: int) -> int:
     """Bytes that a thread of the kernel keeps for blocks of `block` rows that see `keys` keys; 0 outside the kernel."""
     if keys == 0:
@@ -198,9 +203,9 @@ def _rows(q: Any, k: Any, v: Any, strip: Strip, allowed: Limits, xp: Any, change
         if lse is None:
             out, lse = partial
         else:
-            out = _widened(out, xp)
+            out = widened(out, xp)
             reach = slice(0, partial[1].shape[-1])
-            _merge((out[:, :, reach], lse[:, :, reach]), partial, xp)
+            merge((out[:, :, reach], lse[:, :, reach]), partial, xp)
         del partial  # before the next one is made
     return out
 
@@ -230,13 +235,13 @@ def _part(q: Any, k: Any, v: Any, shape: str, xp: Any, change: ChangedPart | Non
     if shape == "upper":
         q, k, v = xp.flip(q[:, :, :-1], (2,)), xp.flip(k, (2,)), xp.flip(v, (2,))
         change = None if change is None else change.turned(xp)
-    square = _square if change is None else change.square
-    out, lse = square(q, k, v, shape != "full", xp)
+    found = square if change is None else change.square
+    out, lse = found(q, k, v, shape != "full", xp)
     return (xp.flip(out, (2,)), xp.flip(lse, (2,))) if shape == "upper" else (out, lse)
 
 
-def _square(q: Any, k: Any, v: Any, causal: bool, xp: Any) -> Block:
-    """softmax(q kᵀ·D^-½) v and its log-sum-exp, top-left causal or full."""
+def square(q: Any, k: Any, v: Any, causal: bool, xp: Any) -> Block:
+    """softmax(q kᵀ·D^-½) v and its log-sum-exp, top-left causal or full. q `(A, B, rows, D)`, k v `(A or 1, B or 1, size, D)`."""
     if xp.__name__ == "torch":
         shape = (*q.shape[:2], *k.shape[2:])
         # What scaled_dot_product_attention calls on a processor; only this form also returns the log-sum-exp.
@@ -255,16 +260,17 @@ def _square(q: Any, k: Any, v: Any, causal: bool, xp: Any) -> Block:
     return out, (top + xp.log(total))[..., 0]
 
 
-def _widened(x: Any, xp: Any) -> Any:
+def widened(x: Any, xp: Any) -> Any:
+    """In fp32; itself if it is."""
     return x.to(xp.float32) if xp.__name__ == "torch" else x.astype(xp.float32, copy=False)
 
 
-def _merge(into: Block, other: Block, xp: Any) -> None:
+def merge(into: Block, other: Block, xp: Any) -> None:
     """Adds the softmax over other keys to `into`, in place; `other` is used up."""
     out, lse = into
     both = xp.logaddexp(lse, other[1])
     out *= xp.exp(lse - both)[..., None]
-    added = _widened(other[0], xp)
+    added = widened(other[0], xp)
     added *= xp.exp(other[1] - both)[..., None]
     out += added
     lse[...] = both
