@@ -22,6 +22,9 @@ ROWS_OF_CALL = 512
 CHOICE_BYTES = 6
 """Of a row and block while it chooses: a score, whether it is hidden, whether it is chosen."""
 
+KEYS_TOGETHER = 8192
+"""Whose means are made at a time on the processor."""
+
 Choose = Callable[[Any, Any, Any], Any]
 """`(queries (rows, D), key head's index among all, own blocks (rows,))` → bool `(rows, blocks)`: what each row chose.
 
@@ -85,6 +88,19 @@ def best_blocks(q: Any, means: Any, own: Any, top_k: int, xp: Any) -> Any:
         xp.put_along_axis(chosen, xp.argpartition(scores, count - 1, axis=1)[:, :count], True, axis=1)
     chosen &= ~hidden
     return chosen
+
+
+def means_of_blocks(k: Any, block_size: int, xp: Any) -> Any:
+    """K `(B, G, M, D)` → `(B·G, (M − 1) // block_size, D)` fp32: the mean key of each block that can be past."""
+    keys = k.reshape(-1, *k.shape[2:])
+    count = (keys.shape[1] - 1) // block_size
+    means = xp.empty((keys.shape[0], count, keys.shape[2]), dtype=xp.float32)
+    step = max(1, KEYS_TOGETHER // block_size)
+    for group in range(keys.shape[0]):
+        for first in range(0, count, step):
+            some = keys[group, first * block_size : min(first + step, count) * block_size]
+            means[group, first : first + step] = widened(some, xp).reshape(-1, block_size, keys.shape[2]).mean(1)
+    return means
 
 
 def rows_together(heads: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attnscope_engine import catalogue, numerics
+from attnscope_engine import catalogue, chosen_exact, numerics
 from attnscope_engine.devices.cuda import from_bits, to_bits
 from attnscope_engine.protocol import Choice, Dtype, Workload
 from attnscope_engine.variants import moba
@@ -71,10 +71,10 @@ def test_that_what_is_counted_is_what_is_seen(n: int, values: dict[str, int]) ->
     params, (q, k, _) = VARIANT.parse(values), drawn(n, n)
     w, size = Workload(1, n, 4, 2, 16, 1, "fp32", True), params.block_size
     _, seen = VARIANT.rows_of_map(q[0, 0], k[0, 0], w, params, np.arange(n), 0)
-    assert moba.pairs_of_head(w, params) == seen.sum()
+    assert chosen_exact.pairs_of_head(w.seq_len, params.block_size, params.top_k) == seen.sum()
     own = np.arange(n) // size
-    assert moba.scores_of_blocks(w, params) == own.sum()
-    assert moba.choices_of(n, params) == np.minimum(own, params.top_k).sum()
+    assert chosen_exact.scores_of_blocks(n, size) == own.sum()
+    assert chosen_exact.choices_of(n, size, params.top_k) == np.minimum(own, params.top_k).sum()
     for on in ("cpu", "cuda"):
         cost = catalogue.cost_of(Choice("moba", values), w, on)
         attention = sum(step.flops for step in cost.steps if step.name in ("attention", "own blocks", "chosen blocks"))
@@ -94,7 +94,7 @@ def test_that_blocks_that_nobody_chose_are_not_multiplied(monkeypatch: pytest.Mo
     q, k, v = (x.astype(np.float32) for x in drawn(2100, 2100))
     w, params = Workload(1, 2100, 4, 2, 16, 1, "fp32", True), VARIANT.parse({"block_size": 100, "top_k": 2})
     VARIANT.run_cpu(q, k, v, w, params, np, lambda: None)
-    assert sum(pairs) == 4 * moba.pairs_of_head(w, params)
+    assert sum(pairs) == 4 * chosen_exact.pairs_of_head(w.seq_len, params.block_size, params.top_k)
 
 
 # ---------------------------------------------------------------- on a GPU
@@ -157,7 +157,7 @@ def test_that_groups_hold_the_rows_of_any_choice() -> None:
     for n, m in ((400, 400), (300, 1000), (1000, 300)):
         positions = np.arange(max(0, m - n), m)
         for one in (True, False):
-            counts = np.zeros(moba.past_blocks(m, params), int)
+            counts = np.zeros(chosen_exact.past_blocks(m, 16), int)
             for own in positions // 16:
                 liked = np.arange(min(3, own)) if one else rng.permutation(own)[:3]
                 counts[liked] += 1

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attnscope_engine import catalogue, numerics
+from attnscope_engine import catalogue, chosen_exact, numerics
 from attnscope_engine.protocol import Dtype, Workload
 from attnscope_engine.variant import Unsupported
-from attnscope_engine.variants import moba
 
 pytestmark = pytest.mark.gpu
 
@@ -40,7 +39,7 @@ def decided(name: str, arrays: list[np.ndarray], params: Any) -> np.ndarray:
         return sure
     positions = np.arange(q.shape[2]) + k.shape[2] - q.shape[2]
     for b, h in np.ndindex(*q.shape[:2]):
-        means = moba.means_of(k[b, h * k.shape[1] // q.shape[1]], params.block_size)
+        means = chosen_exact.means_of(k[b, h * k.shape[1] // q.shape[1]], params.block_size)
         if len(means) <= params.top_k:
             continue
         past = np.arange(len(means)) < (positions // params.block_size)[:, None]

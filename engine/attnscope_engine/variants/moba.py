@@ -13,15 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnscope_engine import attend_chosen, cuda, numerics
-from attnscope_engine.attend import widened
+from attnscope_engine.chosen_exact import choices_of, pairs_of_head, past_blocks, scores_of_blocks, seen_by
 from attnscope_engine.cost import Cost, Step, lse_term, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant, param
 
 CAUSAL_ONLY = "MoBA is causal only, since a query chooses among the blocks before it: set the mask to causal."
-
-KEYS_TOGETHER = 8192
-"""Whose means are made at a time on the processor."""
 
 GROUP = 128
 """Rows of a GPU that attend to the same block of keys, as in `moba.cu`: a multiple of the rows of a block of threads."""
@@ -30,9 +27,7 @@ GROUP = 128
 class MobaParams(Params, frozen=True):
     """How large blocks are, and how many of them a query chooses."""
 
-    block_size: Annotated[int, param(16, 4096, unit="keys", help="Keys of a block, which is chosen as a whole", scale="log2")] = (
-        512
-    )
+    block_size: Annotated[int, param(16, 4096, unit="keys", help="Keys of a block, chosen as a whole", scale="log2")] = 512
     top_k: Annotated[
         int, param(1, 32, unit="blocks", help="Past blocks that each query chooses, beside its own", label="chosen", scale="log2")
     ] = 2
@@ -46,36 +41,11 @@ def resolve(workload: Workload, params: MobaParams) -> MobaParams:
 # ---------------------------------------------------------------- what it costs
 
 
-def choices_of(positions: int, params: MobaParams) -> int:
-    """Blocks that the queries at positions 0 … `positions` − 1 choose, all together."""
-    size, most = params.block_size, params.top_k
-    whole, tail = divmod(positions, size)
-    fewer = min(whole, most)  # blocks in which a query has fewer to choose from than it may choose
-    return size * (fewer * (fewer - 1) // 2 + (whole - fewer) * most) + tail * min(whole, most)
-
-
-def pairs_of_head(workload: Workload, params: MobaParams) -> int:
-    """Pairs that one head sees: each query's own block up to itself, and the blocks that it chooses."""
-    size = params.block_size
-    whole, tail = divmod(workload.seq_len, size)
-    return (whole * size * (size + 1) + tail * (tail + 1)) // 2 + size * choices_of(workload.seq_len, params)
-
-
-def scores_of_blocks(workload: Workload, params: MobaParams) -> int:
-    """Of one head: how many blocks lie before a query's own, summed over the queries."""
-    whole, tail = divmod(workload.seq_len, params.block_size)
-    return params.block_size * whole * (whole - 1) // 2 + tail * whole
-
-
-def past_blocks(kv_len: int, params: MobaParams) -> int:
-    """Blocks of keys that lie before the own block of some query."""
-    return (kv_len - 1) // params.block_size
-
-
 def groups_of(queries: int, kv_len: int, params: MobaParams) -> int:
     """Groups of GROUP rows that a head needs at most: each block's last one may be short."""
-    choices = choices_of(kv_len, params) - choices_of(max(0, kv_len - queries), params)
-    return choices // GROUP + past_blocks(kv_len, params)
+    size, most = params.block_size, params.top_k
+    choices = choices_of(kv_len, size, most) - choices_of(max(0, kv_len - queries), size, most)
+    return choices // GROUP + past_blocks(kv_len, size)
 
 
 def cost(workload: Workload, params: MobaParams, on: DeviceKind) -> Cost:
@@ -83,10 +53,11 @@ def cost(workload: Workload, params: MobaParams, on: DeviceKind) -> Cost:
 
     The scores of blocks are the part that grows with n², by D multiplications for each `block_size` pairs.
     """
-    w, blocks, item = workload, past_blocks(workload.seq_len, params), workload.item_bytes
-    heads, kv_heads, pairs = w.batch * w.num_heads, w.batch * w.num_kv_heads, w.batch * w.num_heads * pairs_of_head(w, params)
+    w, blocks, item = workload, past_blocks(workload.seq_len, params.block_size), workload.item_bytes
+    heads, kv_heads = w.batch * w.num_heads, w.batch * w.num_kv_heads
+    pairs = heads * pairs_of_head(w.seq_len, params.block_size, params.top_k)
     means = Term("block means", f"B·G·{blocks:,}·D·4", kv_heads * blocks * w.head_dim * 4, "n")
-    keys, scores = kv_heads * w.seq_len * w.head_dim, heads * scores_of_blocks(w, params)
+    keys, scores = kv_heads * w.seq_len * w.head_dim, heads * scores_of_blocks(w.seq_len, params.block_size)
     choose = (
         Step("block means", keys, 0, keys * item + means.bytes_),
         Step("choice", 2 * scores * w.head_dim, 0, heads * w.seq_len * w.head_dim * item + means.bytes_),
@@ -105,10 +76,10 @@ def _gathering(w: Workload, params: MobaParams) -> tuple[Step, ...]:
 
     To count and to place the rows that chose a block, the choices of all later queries are read: 4 bytes a choice and block.
     """
-    heads, choices = w.batch * w.num_heads, w.batch * w.num_heads * choices_of(w.seq_len, params)
-    pairs, item = heads * pairs_of_head(w, params), w.item_bytes
+    heads, choices = w.batch * w.num_heads, w.batch * w.num_heads * choices_of(w.seq_len, params.block_size, params.top_k)
+    pairs, item = heads * pairs_of_head(w.seq_len, params.block_size, params.top_k), w.item_bytes
     inside = pairs - params.block_size * choices
-    read = 4 * heads * scores_of_blocks(w, params) * params.top_k
+    read = 4 * heads * scores_of_blocks(w.seq_len, params.block_size) * params.top_k
     queries, keys = heads * w.seq_len * w.head_dim, w.batch * w.num_kv_heads * w.seq_len * w.head_dim
     return (
         Step("rows of blocks", 0, 0, 2 * read + 4 * choices, launches=2),
@@ -121,7 +92,7 @@ def _gathering(w: Workload, params: MobaParams) -> tuple[Step, ...]:
 def _gathered(w: Workload, params: MobaParams) -> tuple[Term, ...]:
     """What a GPU holds for that: tables of rows, and what each choice gave until all are merged."""
     heads, most, item = w.batch * w.num_heads, params.top_k, w.item_bytes
-    groups, blocks = groups_of(w.seq_len, w.seq_len, params), past_blocks(w.seq_len, params)
+    groups, blocks = groups_of(w.seq_len, w.seq_len, params), past_blocks(w.seq_len, params.block_size)
     slots = heads * w.seq_len * most
     return (
         Term("choices", f"B·H·n·{most}·4", 4 * slots, "n"),
@@ -133,32 +104,13 @@ def _gathered(w: Workload, params: MobaParams) -> tuple[Term, ...]:
 # ---------------------------------------------------------------- what it computes
 
 
-def means_of(k: NDArray[Any], block_size: int) -> NDArray[np.float64]:
-    """`(M, D)` → `(M // block_size, D)`: the mean key of each whole block."""
-    count = len(k) // block_size
-    means: NDArray[np.float64] = k[: count * block_size].astype(np.float64).reshape(count, block_size, k.shape[1]).mean(axis=1)
-    return means
-
-
-def seen_by(q: NDArray[Any], k: NDArray[Any], positions: NDArray[Any], params: MobaParams) -> NDArray[np.bool_]:
-    """Q `(rows, D)` at these positions, k `(M, D)` → bool `(rows, M)`: own block up to the query, and what it chooses."""
-    size, columns = params.block_size, np.arange(len(k))
-    own, means = positions // size, means_of(k, size)
-    past = np.arange(len(means)) < own[:, None]
-    scores = np.where(past, q.astype(np.float64) @ means.T, -np.inf)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, : params.top_k]
-    chosen = np.zeros((len(q), -(-len(k) // size)), bool)
-    np.put_along_axis(chosen, best, np.take_along_axis(past, best, axis=1), axis=1)
-    inside = (columns // size == own[:, None]) & (columns <= positions[:, None])
-    seen: NDArray[np.bool_] = inside | chosen[:, columns // size]
-    return seen
-
-
 def weights(
     q: NDArray[Any], k: NDArray[Any], workload: Workload, params: MobaParams, rows: NDArray[Any], head: int
 ) -> NDArray[Any]:
     """Softmax of the rows' scores over what each of them chose; 0 elsewhere."""
-    return numerics.softmax_rows(numerics.scores_of(q[rows], k), seen_by(q[rows], k, rows + len(k) - len(q), params))
+    return numerics.softmax_rows(
+        numerics.scores_of(q[rows], k), seen_by(q[rows], k, rows + len(k) - len(q), params.block_size, params.top_k)
+    )
 
 
 def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workload, params: MobaParams) -> NDArray[Any]:
@@ -174,25 +126,12 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: MobaParams, xp: 
     """Each block's choosers together, by blocks of keys. Raises: Unsupported for a full mask."""
     if not workload.causal:
         raise Unsupported(CAUSAL_ONLY)
-    means = _means(k, params.block_size, xp)
+    means = attend_chosen.means_of_blocks(k, params.block_size, xp)
 
     def choose(queries: Any, group: int, own: Any) -> Any:
         return attend_chosen.best_blocks(queries, means[group], own, params.top_k, xp)
 
     return attend_chosen.attend_chosen(q, k, v, params.block_size, choose, xp, tick)
-
-
-def _means(k: Any, block_size: int, xp: Any) -> Any:
-    """K `(B, G, M, D)` → `(B·G, (M − 1) // block_size, D)` fp32: the mean key of each block that can be past."""
-    keys = k.reshape(-1, *k.shape[2:])
-    count = (keys.shape[1] - 1) // block_size
-    means = xp.empty((keys.shape[0], count, keys.shape[2]), dtype=xp.float32)
-    step = max(1, KEYS_TOGETHER // block_size)
-    for group in range(keys.shape[0]):
-        for first in range(0, count, step):
-            some = keys[group, first * block_size : min(first + step, count) * block_size]
-            means[group, first : first + step] = widened(some, xp).reshape(-1, block_size, keys.shape[2]).mean(1)
-    return means
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: MobaParams) -> None:
@@ -204,7 +143,7 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
         raise Unsupported(CAUSAL_ONLY)
     size = params.block_size
     lse = cuda.attend_in_tiles(device, "moba", "MoBA", (q, k, v, out), workload, (size,), size)
-    if past_blocks(k.shape[2], params):
+    if past_blocks(k.shape[2], params.block_size):
         Chosen(device, workload, params, q.shape, k.shape).attend(q, k, v, out, lse)
 
 
@@ -221,7 +160,7 @@ class Chosen:
     def attend(self, q: Any, k: Any, v: Any, out: Any, lse: Any) -> None:
         """Out and lse have what own blocks gave, and get what choices give as well."""
         batch, heads, queries, width = self.of_q
-        most, size, blocks = self.params.top_k, self.params.block_size, past_blocks(self.of_k[2], self.params)
+        most, size, blocks = self.params.top_k, self.params.block_size, past_blocks(self.of_k[2], self.params.block_size)
         groups, offset = groups_of(queries, self.of_k[2], self.params), self.of_k[2] - queries
         means = self.device.empty((batch, self.of_k[1], blocks, width), "float32")
         picks, counts = self._integers(queries, most), self._integers(blocks)
