@@ -100,13 +100,14 @@ def _strip_term(w: Workload, strip: Strip) -> Term:
 
 
 def _moments(w: Workload, place: int, part: Part) -> tuple[tuple[int, int, int], ...]:
-    """Bytes a row, keys of the kernel's tile and keys turned round, while a part is computed and while it is merged."""
+    """Bytes a row, keys of the kernel's tile and keys turned round, while a part is computed, turned back and merged."""
     item, upper = w.item_bytes, part.shape == "upper"
     before = 0 if place == 0 else item if place == 1 else 4  # of an element of what the parts before gave
     computed = before + (2 if upper else 1) * item  # the output, and queries turned round
     during = (w.head_dim * computed + (4 if place == 0 else 8), part.size, part.size if upper else 0)
     merging = (w.head_dim * (8 if item == 4 else 8 + item) + 20, 0, 0)
-    return (during,) if place == 0 else (during, merging)
+    back = (w.head_dim * (before + 3 * item) + 20, 0, part.size)  # the output, it turned, and queries turned
+    return (during,) if place == 0 else (during, back, merging) if upper else (during, merging)
 
 
 def _call_term(w: Workload, rows: int, block: int, keys: int, *, merged: bool, least: int) -> Term:

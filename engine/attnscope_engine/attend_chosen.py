@@ -59,12 +59,12 @@ def workspace(workload: Workload, block_size: int, top_k: int) -> Term:
     before = (w.seq_len - 1) // block_size
     widened_row = 4 * d if item < 4 else 0
     copied = d * item if heads > 1 and rows < heads * w.seq_len else 0  # rows of several heads are put together
-    row = 4 * d + 4 + (copied + 8 if before else 0)
+    row = 4 * d + 4 + (copied + 16 if before else 0)  # with its own block, of all heads and of one
     called = min(ROWS_OF_CALL, rows) if before else 0
     call = called * (d * (4 + max(2 * item, item + widened_row // d)) + 24) + call_tiles(w, called, block_size)
     own = min(w.seq_len, block_size, rows // heads)
     call = max(call, heads * own * (d * item + 4) + call_tiles(w, own, own))
-    choice = rows * (before * CHOICE_BYTES + widened_row + 12 * min(top_k, before))
+    choice = rows * max(before * (CHOICE_BYTES - 1) + widened_row, before * CHOICE_BYTES + 12 * min(top_k, before))
     most = max(choice, rows * before + call)
     return Term("workspace", f"{rows:,}·{row:,} + {most:,}", rows * row + most, "n")
 

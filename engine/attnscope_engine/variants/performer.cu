@@ -16,7 +16,7 @@
 // bf16 rounds each feature to 2^-9 of it, which is of the size of what it does to the weights of any linear attention.
 
 constexpr int TOKENS = 64, CHANNELS = 32, FEATURES = 128, PER_THREAD = 8, THREADS = 256;
-// TOP² · 128 features stays a number of fp16, and so does a sum of 128 of its features times values of unit size.
+// TOP² · 128 features stays a number of fp16, and so does a state, kept as one of about a thousand keys, of values up to 4.
 constexpr float TOP_LOG2 = DTYPE == FP16 ? 4.f : 0.f;
 constexpr float LOG2_E = 1.4426950408889634f;
 
