@@ -89,7 +89,7 @@ def _held(w: Workload, params: NsaParams) -> tuple[Term, ...]:
     near = strip_workspace(w, *itertools.islice(_window_strips(w, params), 3))  # the first ones, a steady one, and what follows
     fine = attend_chosen.workspace(w, params.block_size, params.top_k)
     blocks = -(-w.seq_len // params.block_size)
-    last = tuple(_coarse_strips(params.block_size, 0, w.seq_len, blocks - 1))[-1:]
+    last = _coarse_strips(params.block_size, (blocks - 1) * params.block_size, w.seq_len, blocks - 1)  # it sees the most
     others = max(fine, strip_workspace(w, *last), key=lambda term: term.bytes_) if blocks > 1 else fine
     if near.bytes_ >= branch + others.bytes_:
         return (near,)
