@@ -102,13 +102,14 @@ def _strip_term(w: Workload, strip: Strip) -> Term:
 
 
 def _moments(w: Workload, place: int, part: Part) -> tuple[tuple[int, int, int], ...]:
-    """Bytes a row, keys of the kernel's tile and keys turned round, while a part is computed and while it is merged."""
+    """Bytes a row, keys of the kernel's tile and keys turned round, while a part is computed, turned back and merged."""
     item, upper = w.item_bytes, part.shape == "upper"
     before = 0 if place == 0 else item if place == 1 else 4  # of an element of what the parts before gave
     computed = before + (2 if upper else 1) * item  # the output, and queries turned round
     during = (w.head_dim * computed + (4 if place == 0 else 8), part.size, part.size if upper else 0)
     merging = (w.head_dim * (8 if item == 4 else 8 + item) + 20, 0, 0)
-    return (during,) if place == 0 else (during, merging)
+    back = (w.head_dim * (before + 3 * item) + 20, 0, part.size)  # the output, it turned, and queries turned
+    return (during,) if place == 0 else (during, back, merging) if upper else (during, merging)
 
 
 def _call_term(w: Workload, rows: int, block: int, keys: int, *, merged: bool, least: int) -> Term:
@@ -116,6 +117,11 @@ def _call_term(w: Workload, rows: int, block: int, keys: int, *, merged: bool, l
     item = w.item_bytes
     element = item if not merged else 8 if item == 4 else 8 + item
     return _rows_and_tiles(rows, w.head_dim * max(element, least) + (20 if merged else 4), _tile(w, block, keys))
+
+
+def call_tiles(workload: Workload, rows: int, keys: int) -> int:
+    """Bytes that torch's fused kernel keeps for all its threads, in a call of `square` of so many rows and keys."""
+    return threads() * _tile(workload, rows, keys)
 
 
 def _tile(w: Workload, block: int, keys: int) -> int:
@@ -200,9 +206,9 @@ def _rows(q: Any, k: Any, v: Any, strip: Strip, allowed: Limits, xp: Any, change
         if lse is None:
             out, lse = partial
         else:
-            out = _widened(out, xp)
+            out = widened(out, xp)
             reach = slice(0, partial[1].shape[-1])
-            _merge((out[:, :, reach], lse[:, :, reach]), partial, xp)
+            merge((out[:, :, reach], lse[:, :, reach]), partial, xp)
         del partial  # before the next one is made
     return out
 
@@ -232,13 +238,13 @@ def _part(q: Any, k: Any, v: Any, shape: str, xp: Any, change: ChangedPart | Non
     if shape == "upper":
         q, k, v = xp.flip(q[:, :, :-1], (2,)), xp.flip(k, (2,)), xp.flip(v, (2,))
         change = None if change is None else change.turned(xp)
-    square = _square if change is None else change.square
-    out, lse = square(q, k, v, shape != "full", xp)
+    found = square if change is None else change.square
+    out, lse = found(q, k, v, shape != "full", xp)
     return (xp.flip(out, (2,)), xp.flip(lse, (2,))) if shape == "upper" else (out, lse)
 
 
-def _square(q: Any, k: Any, v: Any, causal: bool, xp: Any) -> Block:
-    """softmax(q kᵀ·D^-½) v and its log-sum-exp, top-left causal or full."""
+def square(q: Any, k: Any, v: Any, causal: bool, xp: Any) -> Block:
+    """softmax(q kᵀ·D^-½) v and its log-sum-exp, top-left causal or full. q `(A, B, rows, D)`, k v `(A or 1, B or 1, size, D)`."""
     if xp.__name__ == "torch":
         shape = (*q.shape[:2], *k.shape[2:])
         # What scaled_dot_product_attention calls on a processor; only this form also returns the log-sum-exp.
@@ -257,16 +263,17 @@ def _square(q: Any, k: Any, v: Any, causal: bool, xp: Any) -> Block:
     return out, (top + xp.log(total))[..., 0]
 
 
-def _widened(x: Any, xp: Any) -> Any:
+def widened(x: Any, xp: Any) -> Any:
+    """In fp32; itself if it is."""
     return x.to(xp.float32) if xp.__name__ == "torch" else x.astype(xp.float32, copy=False)
 
 
-def _merge(into: Block, other: Block, xp: Any) -> None:
+def merge(into: Block, other: Block, xp: Any) -> None:
     """Adds the softmax over other keys to `into`, in place; `other` is used up."""
     out, lse = into
     both = xp.logaddexp(lse, other[1])
     out *= xp.exp(lse - both)[..., None]
-    added = _widened(other[0], xp)
+    added = widened(other[0], xp)
     added *= xp.exp(other[1] - both)[..., None]
     out += added
     lse[...] = both

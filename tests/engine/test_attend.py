@@ -67,13 +67,13 @@ def test_that_no_call_is_longer_than_its_limit(monkeypatch: pytest.MonkeyPatch) 
     allowed = Limits(pairs=4096, queries=128, rows=16)
     monkeypatch.setattr(attending, "limits", lambda head_dim, xp: allowed)
     calls = []
-    square = attending._square
+    square = attending.square
 
     def counted(q: Any, k: Any, v: Any, causal: bool, xp: Any) -> Any:
         calls.append(q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2])
         return square(q, k, v, causal, xp)
 
-    monkeypatch.setattr(attending, "_square", counted)
+    monkeypatch.setattr(attending, "square", counted)
     q = np.random.default_rng(0).standard_normal((1, 6, 500, 8), dtype=np.float32)
     k = q[:, :2]
     attending.attend(q, k, k, strips((Band(still(0), Edge(1, 0, 500)),), 0, 500, allowed), np, quiet)

@@ -26,7 +26,7 @@ MOST_SPILLED_WIDEST = 96
 MOST_SPILLED_CHANGED = 64
 """The same where scores are changed on the way: 32 rows of 128 elements leave a thread no register for what changes them."""
 
-MOST_SPILLED_LINEAR = 64
+MOST_SPILLED_LINEAR = 72
 """The same of a block with one warp more than a power of two, which gets the registers of a larger one."""
 
 MOST_SPILLED_OF_A_TABLE = 48
@@ -141,7 +141,8 @@ def test_that_each_kernel_compiles_without_warning_or_spill(case: Case) -> None:
     cubin, log = future(case).result()
     assert cubin.startswith(b"\x7fELF")
     assert "warning" not in log, log
-    most = {"dilated": MOST_SPILLED_OF_A_TABLE, CHANGED: MOST_SPILLED_CHANGED}.get(case[0], MOST_SPILLED)
+    mosts = {"dilated": MOST_SPILLED_OF_A_TABLE, CHANGED: MOST_SPILLED_CHANGED, "performer": MOST_SPILLED_LINEAR}
+    most = mosts.get(case[0], MOST_SPILLED)
     most = MOST_SPILLED_WIDEST if case[0].startswith("softmax_tiled") and case[1] == "sm_75" and case[3] == 256 else most
     assert all(int(spilled) <= most for spilled in re.findall(r"(\d+) bytes spill", log)), log
 

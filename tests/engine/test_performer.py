@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from attnscope_engine import catalogue, numerics
-from attnscope_engine.protocol import Workload
+from attnscope_engine.devices.cuda import from_bits, to_bits
+from attnscope_engine.protocol import Dtype, Workload
+from attnscope_engine.variant import Unsupported
 from attnscope_engine.variants import performer
+from hopper_on_cpu import COMPILER, HopperOnCpu, guarded, guards_are_whole
+from portable_on_cpu import EmulatedDevice
+from writing_device import launched
 
 torch = pytest.importorskip("torch")
 
@@ -118,3 +124,76 @@ def test_that_large_keys_neither_overflow_nor_divide_by_nothing(library: str, ca
     truth = VARIANT.reference(q, k, v, w, params)
     assert np.isfinite(out).all()
     assert np.abs(out - truth).max() < 2e-3, "exponents of hundreds keep four digits in fp32"
+
+
+# ---------------------------------------------------------------- on a GPU
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed: no kernel text can be run on this CPU")
+LARGEST_ERROR: dict[Dtype, float] = {"bf16": 5e-3, "fp16": 8e-4, "fp32": 5e-6}
+"""Of the output by norm: what rounding features, state, weights and output to the dtype costs."""
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kernels")
+
+
+def error_of_a_launch(device: Any, values: dict[str, int], arrays: list[np.ndarray], dtype: Dtype, causal: bool) -> float:
+    """Of the output by norm, against the reference on what is stored."""
+    params, rounded = VARIANT.parse(values), [numerics.rounded(x, dtype) for x in arrays]
+    q, k, v = (to_bits(x, dtype) for x in rounded)
+    workload, out = shape_of(*rounded[:2], causal), guarded(q.shape, str(q.dtype))
+    VARIANT.launch(device, q, k, v, out, Workload(1, q.shape[2], 4, 2, q.shape[3], 1, dtype, causal), params)
+    assert guards_are_whole(out)
+    truth, got = VARIANT.reference(*rounded, workload, params), from_bits(out, dtype)
+    assert np.isfinite(got).all(), "an output was not written, or something unwritten was read"
+    return float(np.linalg.norm(got - truth) / np.linalg.norm(truth))
+
+
+CALLS: tuple[tuple[int, int, bool, Dtype], ...] = (
+    (64, 128, True, "bf16"),
+    (128, 64, True, "fp16"),
+    (80, 33, False, "bf16"),
+    (64, 128, True, "fp32"),
+    (40, 8, False, "fp32"),
+)
+"""head_dim, features (more than head_dim, fewer, and no multiple of 8), causal, dtype."""
+
+
+@needs_compiler
+@pytest.mark.parametrize(("d", "features", "causal", "dtype"), CALLS)
+def test_that_a_launch_computes_the_estimate(builds: Path, d: int, features: int, causal: bool, dtype: Dtype) -> None:
+    devices: list[Any] = [EmulatedDevice(99 * 1024)]
+    devices += [HopperOnCpu(builds)] if dtype != "fp32" else []
+    for device, (n, m) in itertools.product(devices, ((1, 1), (130, 130), (70, 150), (90, 40))):
+        error = error_of_a_launch(device, {"features": features}, drawn(n, m, d), dtype, causal)
+        assert error <= LARGEST_ERROR[dtype], (device, n, m)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_that_a_launch_with_keys_of_any_length_neither_overflows_nor_divides_by_nothing(causal: bool, dtype: Dtype) -> None:
+    """Exponents down to −600. Shares of the keys, and the maxima of each share, are several."""
+    q, k, v = drawn(300, 300)
+    k *= 60 / np.linalg.norm(k, axis=-1, keepdims=True)
+    if causal:  # keys that are all far below the later ones are lost, as `performer.cu` says: here the first are the highest
+        k[:, :, 0] *= 0.1
+    error = error_of_a_launch(EmulatedDevice(99 * 1024), {}, [4 * q, k, v], dtype, causal)
+    assert error <= (2e-3 if dtype == "fp32" else 3e-2), "exponents of hundreds keep four digits in fp32"
+
+
+@needs_compiler
+def test_that_keys_are_cut_into_shares_without_losing_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(performer, "SHARES", 3)
+    q, k, v = drawn(700, 700)
+    k[:, :, [69, 300, 699]] *= 8
+    assert error_of_a_launch(EmulatedDevice(99 * 1024), {"features": 16}, [q, k, v], "fp32", False) <= LARGEST_ERROR["fp32"]
+
+
+def test_that_more_features_than_a_gpu_takes_are_refused_with_the_most_that_it_takes() -> None:
+    workload, params = Workload(num_heads=2, num_kv_heads=1, head_dim=64), VARIANT.parse({"features": 200})
+    with pytest.raises(Unsupported, match="up to 128 features, not 200: set features 128"):
+        VARIANT.launch(None, None, None, None, None, workload, params)
+    with pytest.raises(Unsupported, match="Performer runs on a GPU up to head dim 128, not 192"):
+        launched("performer", Workload(num_heads=1, num_kv_heads=1, head_dim=192))

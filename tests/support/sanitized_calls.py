@@ -41,6 +41,10 @@ CALLS: tuple[tuple[str, Dtype, tuple[int, int, int, int], int, bool, dict[str, i
     ("chunked", "bf16", (2, 1, 300, 300), 64, True, {"chunk_size": 70}),
     ("linear", "bf16", (2, 1, 301, 301), 64, True, {}),
     ("linear", "fp16", (1, 1, 77, 205), 128, False, {}),
+    ("performer", "bf16", (2, 1, 113, 203), 64, True, {"features": 40}),
+    ("performer", "fp32", (2, 1, 77, 77), 80, False, {}),
+    ("differential", "bf16", (2, 1, 113, 203), 64, True, {}),
+    ("moba", "bf16", (2, 1, 300, 333), 64, True, {"block_size": 50, "top_k": 3}),
 )
 """Variant, dtype, (H, G, N, M), head_dim, causal, parameters."""
 

@@ -86,13 +86,17 @@ class WritingDevice:
 
 
 def launched(
-    name: str, workload: Workload, capability: tuple[int, int] = (8, 0), device: WritingDevice | None = None
+    name: str,
+    workload: Workload,
+    capability: tuple[int, int] = (8, 0),
+    device: WritingDevice | None = None,
+    values: dict[str, Any] | None = None,
 ) -> tuple[WritingDevice, int]:
-    """The device after one launch, and the bytes of q, k, v and out."""
+    """The device after one launch with these parameters (the defaults unless said), and the bytes of q, k, v and out."""
     w, device, variant = workload, device or WritingDevice(capability), catalogue.find(name)
     queries, keys = (w.batch, w.num_heads, w.seq_len, w.head_dim), (w.batch, w.num_kv_heads, w.seq_len, w.head_dim)
     q, k, v, out = (FakeArray(shape, cuda.STORED[w.dtype]) for shape in (queries, keys, keys, queries))
-    variant.launch(device, q, k, v, out, w, variant.resolve(w, variant.parse({})))
+    variant.launch(device, q, k, v, out, w, variant.resolve(w, variant.parse(values or {})))
     return device, sum(array.nbytes for array in (q, k, v, out))
 
 

@@ -4,8 +4,13 @@
 // Chunks of CHUNK tokens: with b_i the decay (log2) from the chunk's start to after its token i, Λ that of the whole chunk,
 //   out_i = 2^(b_i)·φ(q_i)·S + Σ_(j≤i) 2^(b_i − b_j)·(φ(q_i)·φ(k_j))·v_j,   S ← 2^Λ·S + Σ_j 2^(Λ − b_j)·φ(k_j)·v_jᵀ.
 // No exponent is positive, so nothing overflows however strong the decay is.
-// Constants: DTYPE, WIDTH (head_dim rounded up to 64 or 128), TOKENS (of a chunk), FEATURE, DECAY, NORMALISED, CAUSAL.
+// Constants: DTYPE, WIDTH (head_dim rounded up to 64 or 128), TOKENS (of a chunk), FEATURE, DECAY, NORMALISED, CAUSAL; VALUES_APART where
+// v and out have other columns than q and k: a constant, since where they have not one number less is kept in a register.
 #include "ptx.cuh"
+
+#ifndef VALUES_APART
+#define VALUES_APART 0
+#endif
 
 enum FeatureKind { IDENTITY = 0, ELU = 1, RELU = 2, RELU_SQUARED = 3, EXPONENTIAL = 4 };
 enum DecayKind { NO_DECAY = 0, PER_HEAD = 1, PER_TOKEN = 2 };
@@ -89,7 +94,8 @@ __device__ __forceinline__ float shrink_after(int keys) {
 }
 
 struct Shape {
-  int queries, keys, width;  // rows of q and of k; head_dim itself
+  int queries, keys;       // rows of q and of k
+  int width, value_width;  // columns of q and k (head_dim itself), of v and out
   int chunks, before;        // chunks of a segment; segments of keys before the first query
   int states;                // kept of each head
   int heads_per_key_head, heads_per_decay, heads_per_state;

@@ -90,40 +90,48 @@ def state_floats(head_dim: int) -> int:
     return width * width + width + 4
 
 
-def kept_states(workload: Workload, decay_heads: int = 0) -> tuple[int, int, int]:
-    """Heads, states of each and fp32 numbers of each that a call keeps; `decay_heads`: heads of the decay, 0 without one."""
+def kept_states(workload: Workload, decay_heads: int = 0, features: int = 0) -> tuple[int, int, int]:
+    """Heads, states of each and fp32 numbers of each that a call keeps.
+
+    `decay_heads`: heads of the decay, 0 without one; `features`: columns of q and k where they are not head_dim, which 0 says.
+    """
     w = workload
     found = cut(w.batch * w.num_heads, w.seq_len, w.seq_len, w.causal)
-    return w.batch * state_heads(w.num_heads, w.num_kv_heads, decay_heads), found.states, state_floats(w.head_dim)
+    own_heads = w.batch * state_heads(w.num_heads, w.num_kv_heads, decay_heads)
+    return own_heads, found.states, state_floats(max(w.head_dim, features))
 
 
-def held(workload: Workload, decay_heads: int = 0) -> tuple[Term, ...]:
-    """What `attend` allocates: states of segments, or nothing. A gate per token is the caller's own."""
-    heads, states, floats = kept_states(workload, decay_heads)
+def held(workload: Workload, decay_heads: int = 0, features: int = 0) -> tuple[Term, ...]:
+    """What `attend` allocates: states of segments, or nothing. A gate per token, or queries and keys of so many features, are
+    the caller's own.
+    """
+    heads, states, floats = kept_states(workload, decay_heads, features)
     if not states:
         return ()
-    width = width_of(workload.head_dim)
+    width = width_of(max(workload.head_dim, features))
     return (Term("states", f"{heads:,}·{states}·({width}² + {width} + 4)·4", 4 * heads * states * floats, "n"),)
 
 
-def steps(workload: Workload, *, normalised: bool, decay_heads: int = 0, feature: Feature = "identity") -> tuple[Step, ...]:
-    """Operations, exponentials and bytes of `attend`'s kernels."""
+def steps(
+    workload: Workload, *, normalised: bool, decay_heads: int = 0, feature: Feature = "identity", features: int = 0
+) -> tuple[Step, ...]:
+    """Operations, exponentials and bytes of `attend`'s kernels. `features`: columns of q and k, where they are not head_dim."""
     w = workload
-    n, d = w.seq_len, w.head_dim
-    columns = d + int(normalised)
+    n, values = w.seq_len, w.head_dim
+    d, columns = features or values, values + int(normalised)
     heads, kv_heads = w.batch * w.num_heads, w.batch * w.num_kv_heads
     with_exponential = feature in ("elu", "exp")
-    own_heads, states, floats = kept_states(w, decay_heads)
+    own_heads, states, floats = kept_states(w, decay_heads, features)
     state_bytes = 4 * own_heads * states * floats
     found: list[Step] = []
     if states:
         walked = cut(heads, n, n, w.causal)
         keys = min(n, (walked.segments - 1) * walked.chunks * CHUNK) if w.causal else n
         exps = own_heads * keys * (d * with_exponential + int(decay_heads > 0))
-        moved = 2 * kv_heads * keys * d * w.item_bytes + 3 * state_bytes
+        moved = kv_heads * keys * (d + values) * w.item_bytes + 3 * state_bytes
         found.append(Step("states", 2 * own_heads * keys * d * columns, exps, moved, launches=2))
     flops, exps = 2 * heads * n * d * columns, heads * n * d * with_exponential
-    moved = (2 * heads + (2 * kv_heads if w.causal else 0)) * n * d * w.item_bytes + state_bytes
+    moved = (heads + (kv_heads if w.causal else 0)) * n * (d + values) * w.item_bytes + state_bytes
     if w.causal:
         pairs = pairs_inside_chunks(n)
         flops += 2 * heads * (n * d * columns + pairs * (d + columns))
@@ -159,8 +167,8 @@ def attend(
         device: what `Variant.launch` gets.
         stem: of the variant's kernel file.
         title: of the variant, for refusals.
-        tensors: q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q, in `workload.dtype` (16-bit as bits), to which φ(q) and φ(k)
-            are rounded.
+        tensors: q `(B, H, N, F)`, k `(B, G, M, F)`, v `(B, G, M, D)`, out `(B, H, N, D)`, in `workload.dtype` (16-bit as bits),
+            to which φ(q) and φ(k) are rounded. F and D may differ: the state is as wide as the wider of them.
         workload: only dtype and causal are looked at.
         feature: φ, applied to q and to k as they are loaded.
         normalised: divide by φ(q)·z.
@@ -168,14 +176,15 @@ def attend(
             device `(B, H or G, M)`, one a token (−∞ forgets everything). Causal only. Less than −88 a token counts as −88.
         scale: of the output when it is not normalised, such as D^-½.
 
-    Allocates `held(workload, decay heads)`: the states of segments, fp32.
+    Allocates `held(workload, decay heads, F where it is not D)`: the states of segments, fp32.
 
     Raises:
         Unsupported: head_dim (names the nearest that works), or decay without causal.
     """
-    q, k, _, out = tensors
-    (batch, heads, queries, head_dim), (kv_heads, keys) = q.shape, k.shape[1:3]
-    cuda.tiling(title, head_dim, workload.dtype, widest=WIDEST)
+    q, k, v, out = tensors
+    (batch, heads, queries, head_dim), (kv_heads, keys), value_dim = q.shape, k.shape[1:3], v.shape[3]
+    widest = max(head_dim, value_dim)
+    cuda.tiling(title, widest, workload.dtype, widest=WIDEST)
     if decay is not None and not workload.causal:
         raise Unsupported(f"{title} forgets along the sequence, which needs a causal mask: set causal")
     decay_heads = 0 if decay is None else decay.shape[-2] if len(decay.shape) == 3 else heads
@@ -184,13 +193,13 @@ def attend(
     call = Call(
         device,
         stem,
-        Options(workload.dtype, width_of(head_dim), feature, decay_kind(decay), normalised, workload.causal),
+        Options(workload.dtype, width_of(widest), feature, decay_kind(decay), normalised, workload.causal, head_dim != value_dim),
         walked,
         Heads(batch, heads, kv_heads, decay_heads or heads, own_heads),
-        (queries, keys, head_dim),
+        (queries, keys, head_dim, value_dim),
         scale,
     )
-    shape = (batch * own_heads * walked.states, state_floats(head_dim))
+    shape = (batch * own_heads * walked.states, state_floats(widest))
     states = device.empty(shape, "float32") if walked.states else out
     passed = out if decay is None else by_value(decay) if decay_kind(decay) == PER_HEAD else decay
     if not device.portable and device.capability == hopper.CAPABILITY and workload.dtype != "fp32":
@@ -227,6 +236,8 @@ class Options:
     decay: int
     normalised: bool
     causal: bool
+    values_apart: bool = False
+    """Whether v and out have other columns than q and k."""
 
     def defines(self) -> dict[str, int]:
         return {
@@ -236,6 +247,7 @@ class Options:
             "DECAY": self.decay,
             "NORMALISED": int(self.normalised),
             "CAUSAL": int(self.causal),
+            **({"VALUES_APART": 1} if self.values_apart else {}),
         }
 
 
@@ -357,8 +369,8 @@ class Call:
     options: Options
     cut: Cut
     heads: Heads
-    sizes: tuple[int, int, int]
-    """Queries, keys, head_dim."""
+    sizes: tuple[int, int, int, int]
+    """Queries, keys, columns of q and k, columns of v and out."""
     scale: float
 
     def on_hopper(self, tensors: tuple[Any, Any, Any, Any], decay: Any, states: Any) -> None:

@@ -24,10 +24,10 @@ constexpr int OF_BRINGERS = 40 + FOR_FEATURES, OF_WEIGHERS = 120 - FOR_FEATURES,
 // The state of one segment. Grid: segments, heads with a state of their own, batch.
 extern "C" __global__ void __launch_bounds__(STATE_THREADS, 1) linear_states(
     const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, const __grid_constant__ Decays decays,
-    float* __restrict__ states, int queries, int keys, int width, int chunks, int before, int kept, int heads_per_key_head,
-    int heads_per_decay) {
+    float* __restrict__ states, int queries, int keys, int width, int value_width, int chunks, int before, int kept,
+    int heads_per_key_head, int heads_per_decay) {
   SWIZZLED_MEMORY(bytes);
-  const Shape shape = {queries, keys, width, chunks, before, kept, heads_per_key_head, heads_per_decay, 1};
+  const Shape shape = {queries, keys, width, value_width, chunks, before, kept, heads_per_key_head, heads_per_decay, 1};
   const StateMemory memory = {bytes, shared_address(bytes)};
   const Place place(shape, decays);
   const Walk walk = walk_of_state(shape, true);
@@ -328,9 +328,10 @@ __device__ __forceinline__ void keep(const OutputMemory& memory, const Walk& wal
 extern "C" __global__ void __launch_bounds__(OUTPUT_THREADS, 1) linear_outputs(
     const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v,
     const __grid_constant__ TensorMap out, const __grid_constant__ Decays decays, const float* __restrict__ states, int queries, int keys,
-    int width, int chunks, int before, int kept, int heads_per_key_head, int heads_per_decay, int heads_per_state, float scale) {
+    int width, int value_width, int chunks, int before, int kept, int heads_per_key_head, int heads_per_decay, int heads_per_state,
+    float scale) {
   SWIZZLED_MEMORY(bytes);
-  const Shape shape = {queries, keys, width, chunks, before, kept, heads_per_key_head, heads_per_decay, heads_per_state};
+  const Shape shape = {queries, keys, width, value_width, chunks, before, kept, heads_per_key_head, heads_per_decay, heads_per_state};
   const OutputMemory memory = {bytes, shared_address(bytes)};
   const Place place(shape, decays);
   const Walk walk = walk_of_outputs(shape);

@@ -325,7 +325,7 @@ __device__ __forceinline__ float walk_over(const M& memory, float (&state)[WIDTH
   const auto load = [&](int i) {
     if (M::QUERIES) load_tokens(memory.queries(i), q, walk.chunk(i) * CHUNK, shape.queries, shape.width);
     if (M::KEYS) load_tokens(memory.keys(i), k, walk.token(i), shape.keys, shape.width);
-    if (M::KEYS) load_tokens(memory.values(i), v, walk.token(i), shape.keys, shape.width);
+    if (M::KEYS) load_tokens(memory.values(i), v, walk.token(i), shape.keys, shape.value_width);
   };
   float forgotten = 0.f;
   if (STAGES == 2) load(0);
@@ -357,7 +357,7 @@ __device__ __forceinline__ float walk_over(const M& memory, float (&state)[WIDTH
         __syncthreads();
         read_chunk(outputs, memory.weights(), own);
       }
-      store_outputs(out, outputs, vectors.divisors, walk.chunk(i) * CHUNK, shape.queries, shape.width);
+      store_outputs(out, outputs, vectors.divisors, walk.chunk(i) * CHUNK, shape.queries, shape.value_width);
     }
     if (M::KEYS) {
       const float whole = DECAY ? vectors.whole[i & 1] : 1.f;
@@ -372,14 +372,15 @@ __device__ __forceinline__ float walk_over(const M& memory, float (&state)[WIDTH
 // The state of one segment. Grid: segments, heads with a state of their own, batch.
 extern "C" __global__ void __launch_bounds__(THREADS) linear_states(
     const Stored* __restrict__ k, const Stored* __restrict__ v, const __grid_constant__ Decays decays, float* __restrict__ states,
-    int queries, int keys, int width, int chunks, int before, int kept, int heads_per_key_head, int heads_per_decay) {
+    int queries, int keys, int width, int value_width, int chunks, int before, int kept, int heads_per_key_head, int heads_per_decay) {
   SHARED_MEMORY(bytes);
-  const Shape shape = {queries, keys, width, chunks, before, kept, heads_per_key_head, heads_per_decay, 1};
+  if (!VALUES_APART) value_width = width;
+  const Shape shape = {queries, keys, width, value_width, chunks, before, kept, heads_per_key_head, heads_per_decay, 1};
   const Place place(shape, decays);
-  const i64 first = (i64)place.key_matrix * keys * width;
+  const i64 first = (i64)place.key_matrix * keys;
   float state[WIDTH / 8][4] = {};
   const Memory<false, true> memory = {bytes};
-  const float forgotten = walk_over(memory, state, nullptr, k + first, v + first, nullptr, walk_of_state(shape, false),
+  const float forgotten = walk_over(memory, state, nullptr, k + first * width, v + first * value_width, nullptr, walk_of_state(shape, false),
                                     place.forgetting, shape, 1.f);
   float* const mine = states + place.state + (i64)blockIdx.x * STATE_FLOATS;
   store_state(mine, state);
@@ -389,15 +390,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) linear_states(
 // Outputs of one segment. Grid: segments, heads, batch.
 extern "C" __global__ void __launch_bounds__(THREADS) linear_outputs(
     const Stored* __restrict__ q, const Stored* __restrict__ k, const Stored* __restrict__ v, Stored* __restrict__ out,
-    const __grid_constant__ Decays decays, const float* __restrict__ states, int queries, int keys, int width, int chunks, int before,
-    int kept, int heads_per_key_head, int heads_per_decay, int heads_per_state, float scale) {
+    const __grid_constant__ Decays decays, const float* __restrict__ states, int queries, int keys, int width, int value_width,
+    int chunks, int before, int kept, int heads_per_key_head, int heads_per_decay, int heads_per_state, float scale) {
   SHARED_MEMORY(bytes);
-  const Shape shape = {queries, keys, width, chunks, before, kept, heads_per_key_head, heads_per_decay, heads_per_state};
+  if (!VALUES_APART) value_width = width;
+  const Shape shape = {queries, keys, width, value_width, chunks, before, kept, heads_per_key_head, heads_per_decay, heads_per_state};
   const Place place(shape, decays);
-  const i64 first = (i64)place.matrix * queries * width, first_key = (i64)place.key_matrix * keys * width;
+  const i64 first = (i64)place.matrix * queries, first_key = (i64)place.key_matrix * keys;
   float state[WIDTH / 8][4] = {};
   if (const float* begin = place.beginning(shape, states)) load_state(state, begin);
   const Memory<true, bool(CAUSAL)> memory = {bytes};
-  walk_over(memory, state, q + first, k + first_key, v + first_key, out + first, walk_of_outputs(shape), place.forgetting, shape,
-            NORMALISED ? 1.f : scale);
+  walk_over(memory, state, q + first * width, k + first_key * width, v + first_key * value_width, out + first * value_width,
+            walk_of_outputs(shape), place.forgetting, shape, NORMALISED ? 1.f : scale);
 }

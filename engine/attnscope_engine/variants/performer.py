@@ -12,11 +12,21 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnscope_engine import numerics, recurrent, recurrent_cost
-from attnscope_engine.cost import Cost
-from attnscope_engine.protocol import DeviceKind, Workload
+from attnscope_engine import cuda, numerics, recurrent, recurrent_cost
+from attnscope_engine.cost import Cost, Step, tensor_term
+from attnscope_engine.cuda import linear as linear_kernels
+from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.recurrent_cost import Sizes
 from attnscope_engine.variant import Params, Tick, Unsupported, Variant, param
+
+MOST_FEATURES = 128
+"""Of a call on a GPU, as in `performer.cu`: the state of more does not fit the registers of a block of threads."""
+
+TOKENS = 64
+"""Of a block of the kernels that make features."""
+
+SHARES = 64
+"""Into so many a head's keys are cut at most, to find the largest exponent of each direction."""
 
 
 class PerformerParams(Params, frozen=True):
@@ -53,9 +63,30 @@ def sizes(workload: Workload, params: PerformerParams) -> Sizes:
 
 
 def cost(workload: Workload, params: PerformerParams, on: DeviceKind) -> Cost:
-    """Each query and key times every direction, then the state (its normaliser is one more value column)."""
+    """Each query and key times every direction (keys twice on a GPU, where no exponents are stored), then the state.
+
+    The state's normaliser is one more value column.
+    """
     flops = 2 * workload.head_dim * params.features
-    return recurrent_cost.cost(workload, sizes(workload, params), feature_flops=flops, feature_exps=params.features)
+    if on == "cpu":
+        return recurrent_cost.cost(workload, sizes(workload, params), feature_flops=flops, feature_exps=params.features)
+    w, columns = workload, cuda.aligned(params.features)
+    keys = w.batch * w.num_kv_heads * w.seq_len
+    tokens = keys + w.batch * w.num_heads * w.seq_len
+    steps = (
+        Step("highest", flops * keys, 0, keys * w.head_dim * w.item_bytes, launches=2),
+        Step("features", flops * tokens, tokens * params.features, tokens * (w.head_dim + columns) * w.item_bytes, launches=2),
+        *linear_kernels.steps(w, normalised=True, features=columns),
+    )
+    shares = min(SHARES, cuda.blocks(w.seq_len, TOKENS))
+    held = (
+        tensor_term(w),
+        Term("directions", f"D·{MOST_FEATURES}·4", w.head_dim * MOST_FEATURES * 4, "constant"),
+        Term("highest", f"B·G·{shares}·{MOST_FEATURES}·4", w.batch * w.num_kv_heads * shares * MOST_FEATURES * 4, "constant"),
+        Term("features", f"B·(H+G)·n·{columns}·{w.item_bytes}", tokens * columns * w.item_bytes, "n"),
+        *linear_kernels.held(w, features=columns),
+    )
+    return Cost(steps, held)
 
 
 def weights_of(q: NDArray[Any], k: NDArray[Any], seen: NDArray[np.bool_], params: PerformerParams) -> NDArray[np.float64]:
@@ -99,8 +130,51 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: PerformerParams,
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: PerformerParams) -> None:
-    """Raises: Unsupported."""
-    raise Unsupported("Performer has no GPU kernel yet: use the CPU")
+    """Features of q and k, then linear attention on them. Raises: Unsupported (head_dim, or more features than fit)."""
+    if params.features > MOST_FEATURES:
+        raise Unsupported(
+            f"Performer runs on a GPU up to {MOST_FEATURES} features, not {params.features}: set features {MOST_FEATURES}, "
+            "or use the CPU"
+        )
+    cuda.tiling("Performer", q.shape[3], workload.dtype, widest=linear_kernels.WIDEST)
+    queries, keys = features_of(device, q, k, workload, params)
+    linear_kernels.attend(device, "performer", "Performer", (queries, keys, v, out), workload, normalised=True)
+
+
+def features_of(device: Any, q: Any, k: Any, workload: Workload, params: PerformerParams) -> tuple[Any, Any]:
+    """Φ(q) `(B, H, N, F)` and φ(k) `(B, G, M, F)` in the dtype, F the features and zeros up to a multiple of 8."""
+    batch, kv_heads, keys, width = k.shape
+    along = device.constant(_columns_of_directions(width, params.features, params.seed))
+    shares, columns = min(SHARES, cuda.blocks(keys, TOKENS)), cuda.aligned(params.features)
+    highest = device.empty((batch, kv_heads, shares, MOST_FEATURES), "float32")
+    defines = {"DTYPE": cuda.DTYPE_CODE[workload.dtype], "MAKES_FEATURES": 1}
+    half_square = np.float32(0.5 * width**-0.5)
+
+    find = device.kernel("performer", "performer_highest", defines)
+    find((shares, kv_heads, batch), 256, (k, along, highest, np.int32(keys), np.int32(width), half_square))
+    reduce = device.kernel("performer", "performer_reduce", defines)
+    reduce((1, kv_heads, batch), MOST_FEATURES, (highest, np.int32(shares)))
+    make = device.kernel("performer", "performer_features", defines)
+
+    def made(x: Any, of_queries: bool) -> Any:
+        _, own, tokens, _ = x.shape
+        found = device.empty((batch, own, tokens, columns), cuda.STORED[workload.dtype])
+        sizes = (tokens, width, shares, params.features, columns, own // kv_heads, int(of_queries))
+        # Of a query ‖q̃‖²/2 is the same in every direction: the division cancels it.
+        arguments = (x, along, highest, found, *map(np.int32, sizes), np.float32(0.0) if of_queries else half_square)
+        make((cuda.blocks(tokens, TOKENS), own, batch), 256, arguments)
+        return found
+
+    return made(q, True), made(k, False)
+
+
+@functools.lru_cache(maxsize=16)
+def _columns_of_directions(head_dim: int, features: int, seed: int) -> NDArray[np.float32]:
+    """ω·D^-¼ `(D, 128)`, zeros for the directions that there are not."""
+    found = np.zeros((head_dim, MOST_FEATURES), np.float32)
+    found[:, :features] = directions(head_dim, features, seed).T * head_dim**-0.25
+    found.flags.writeable = False
+    return found
 
 
 def weights(
