@@ -109,7 +109,7 @@ def headline(refusal: Refusal) -> str:
 
 
 def account(refusal: Refusal) -> str:
-    """Such as "needs scores 256 GiB + weights 128 GiB + q k v out 1.00 GiB = 385 GiB; free now 78.4 GiB".""" ""
+    """Such as "needs scores 256 GiB + weights 128 GiB + q k v out 1.00 GiB = 385 GiB; free now 78.4 GiB"."""
     terms = " + ".join(f"{term.name} {bytes_text(term.bytes_)}" for term in refusal.terms)
     reserve = f", {bytes_text(refusal.reserve_bytes)} of it kept in reserve" if refusal.reserve_bytes else ""
     return f"needs {terms} = {bytes_text(refusal.needed_bytes)}; free now {bytes_text(refusal.free_bytes)}{reserve}"
