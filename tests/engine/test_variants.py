@@ -32,6 +32,7 @@ TOGETHER: dict[str, tuple[dict[str, Any], ...]] = {
     "document": ({"mean_size": 60, "seed": 7},),
     "global_tokens": ({"window_size": 9, "global_size": 40}, {"window_size": 50, "global_size": 3}),
     "prefix": ({"prefix_size": 37},),
+    "strided": ({"stride": 9}, {"stride": 40, "pattern": "fixed"}, {"stride": 70, "pattern": "fixed"}),
 }
 """Values beside those that every variant is tried at: more than one at once, or of a size that matters here."""
 HEADS = {"MHA": (4, 4), "GQA": (4, 2), "MQA": (4, 1)}

@@ -208,7 +208,7 @@ def attend_in_tiles(
     apart: int = 0,
     block_size: int = 0,
     constants: Mapping[str, int] = MappingProxyType({}),
-) -> None:
+) -> Any:
     """Launches a kernel built on `softmax_tiles.cuh`, or on `softmax_hopper.cuh` where that runs.
 
     `extra` are the kernel's own parameters after the shape: ints, and arrays of the device. `constants`: its own, beside those of
@@ -217,9 +217,9 @@ def attend_in_tiles(
     `most_seen`: keys that a query sees at most, all of them unless said. `apart`: rows of a `MAPPED` kernel in blocks of
     their own, behind those of all queries. `block_size`: of a `LISTED` kernel, 128.
 
-    Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32; and when N ≤ 16 and
-    M is long, so that few blocks would share the card, `splits`·B·H·N·(D + 1) fp32: what each split of the keys found, which a
-    second kernel merges. (A measured call has N = M and never needs it.)
+    Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Returns the log-sum-exp `(B, H, N)` fp32, which it allocates.
+    When N ≤ 16 and M is long, so that few blocks would share the card, it allocates `splits`·B·H·N·(D + 1) fp32 too: what each
+    split of the keys found, which a second kernel merges. (A measured call has N = M and never needs it.)
     """
     q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape
@@ -229,8 +229,7 @@ def attend_in_tiles(
     tiles = softmax_tiling(title, head_dim, workload.dtype, device.shared_bytes, queries * group if decode else 0)
     if not (decode or device.portable) and hopper.fits(device.capability, workload.dtype, queries, batch * heads):
         reach = keys if most_seen is None else most_seen
-        hopper.attend(device, stem, tensors, workload, extra, reach, apart, block_size, constants)
-        return
+        return hopper.attend(device, stem, tensors, workload, extra, reach, apart, block_size, constants)
     defines = {**tiles.defines(workload.causal), **constants}
     row_blocks = blocks(queries * group if decode else queries, tiles.block_q) + blocks(apart, tiles.block_q)
     columns = kv_heads if decode else heads
@@ -246,3 +245,4 @@ def attend_in_tiles(
     if splits > 1:
         merge = device.kernel(stem, "merge_splits", defines)
         merge((blocks(rows, 4), 1, 1), 128, (parts, out, lse, np.int64(rows), np.int32(splits)))
+    return lse

@@ -141,13 +141,13 @@ def attend(
     apart: int,
     block_size: int,
     constants: Mapping[str, int],
-) -> None:
+) -> Any:
     """Launches a kernel built on `softmax_hopper.cuh`.
 
     `extra`, `apart`, `block_size` and `constants` are as in `cuda.attend_in_tiles`; `reach`: about how many keys a query sees at
     most.
 
-    Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32.
+    Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32, and returns it.
     """
     q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape
@@ -166,3 +166,4 @@ def attend(
     grid = min(device.multiprocessors, row_blocks * batch * heads)
     arguments = (*maps, out, lse, *shape, scale, *cuda.parameters(extra))
     kernel((grid, 1, 1), cut.threads, arguments, cut.shared_bytes)
+    return lse
