@@ -37,10 +37,10 @@ def threads() -> int:
     return min(allowed, psutil.cpu_count(logical=False) or allowed)
 
 
-def limits(head_dim: int, xp: Any, change: ScoreChange = UNCHANGED) -> Limits:
+def limits(head_dim: int, xp: Any, *, changes: bool = False) -> Limits:
     """What one call may do. torch: 4 GFLOP a thread, about 0.1 s. Where a block's scores are stored it gets less."""
     if xp.__name__ == "torch":
-        return attend_changed.LIMITS if change else torch_limits(head_dim)
+        return attend_changed.LIMITS if changes else torch_limits(head_dim)
     return Limits(pairs=1 << 18, queries=1 << 10, rows=128)
 
 
@@ -132,6 +132,24 @@ def _rows_and_tiles(rows: int, row: int, tile: int, turned: int = 0) -> Term:
     return Term("workspace", formula, rows * row + threads() * tile + turned, "constant")
 
 
+def biased_workspace(workload: Workload, candidates: Iterable[Strip]) -> Term:
+    """What `attend` holds beside q, k, v and out on torch with a `key_bias`, where the largest call is of one of these strips."""
+    largest = max(max(_biased_moments(workload, strip)) for strip in candidates)
+    return Term("workspace", f"{largest:,}", largest, "constant")
+
+
+def _biased_moments(w: Workload, strip: Strip) -> Iterator[int]:
+    """Bytes at each moment of the first call: scores with what made them or what they multiply, and with what hides some."""
+    group, head = next(_heads(strip, (w.batch * w.num_kv_heads, w.num_heads // w.num_kv_heads), attend_changed.LIMITS))
+    groups = group.stop - group.start
+    rows = groups * (head.stop - head.start) * strip.rows
+    of_rows, wide = 4 * w.head_dim * rows, 4 * w.head_dim if w.item_bytes < 4 else 0
+    for place, part in enumerate(_pieces(strip, attend_changed.LIMITS)):
+        scores = 4 * rows * part.size + (of_rows if place else 0) + 4 * groups * part.size + 16 * rows
+        yield scores + of_rows + wide * groups * part.size
+        yield scores + (strip.rows * (part.size + 8) if part.shape != "full" else 0)
+
+
 def attend(
     q: Any,
     k: Any,
@@ -142,12 +160,14 @@ def attend(
     into: Any = None,
     change: ScoreChange = UNCHANGED,
     log_sums: Any = None,
+    key_bias: Any = None,
 ) -> Any:
     """Q `(B, H, N, D)`, k v `(B, G, M, D)` → out `(B, H, N, D)` in q's dtype, over the pairs of `strips`; rows without any are 0.
 
     Rows may lie apart, as of a view with steps. `into`: where out is written, a view like q; a new array unless said.
     `change` is done to the scores of each block. `log_sums`: where each row's log-sum-exp is written, `(B, H, N)` fp32, −∞ for a
-    row without pairs; it is not kept unless said.
+    row without pairs; it is not kept unless said. `key_bias` `(B, G, M)` float64 is added to all scores with a key; the
+    keys of no part may move along then.
 
     Raises: Interrupted, from `tick`, which is called before each block.
     """
@@ -155,8 +175,10 @@ def attend(
     groups, m = batch * k.shape[1], k.shape[2]
     queries = q.reshape(groups, -1, n, head_dim)
     keys, values = k.reshape(groups, 1, m, head_dim), v.reshape(groups, 1, m, head_dim)
-    allowed = limits(head_dim, xp, change) if change else limits(head_dim, xp)
-    by_group: Any = attend_changed.slopes_by_group(slopes(q.shape[1]), groups, k.shape[1], xp) if change else None
+    changes = bool(change) or key_bias is not None
+    allowed = limits(head_dim, xp, changes=changes)
+    by_group: Any = attend_changed.slopes_by_group(slopes(q.shape[1]), groups, k.shape[1], xp) if changes else None
+    of_keys = None if key_bias is None else key_bias.reshape(groups, m)
     out = xp.empty_like(queries) if into is None else into.reshape(queries.shape)
     sums = None if log_sums is None else log_sums.reshape(queries.shape[:3])
     for strip in strips:
@@ -172,7 +194,9 @@ def attend(
             there, here = out[group, head, first:end], queries[group, head, first:end]
             if strip.repeat > 1:  # the groups, or the heads of one group, then the blocks
                 there, here = (x.reshape(-1, strip.repeat, strip.rows, head_dim) for x in (there, here))
-            changed = ChangedRows(change, by_group[group, head], strip) if change else None
+            changed = None
+            if changes:
+                changed = ChangedRows(change, by_group[group, head], strip, None if of_keys is None else of_keys[group])
             rows, lse = _rows(here, keys[group], values[group], strip, allowed, xp, changed)
             there[...] = rows
             if sums is not None:

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attnscope_engine import catalogue
+from attnscope_engine import numerics
 from attnscope_engine.protocol import Dtype, Workload
 from attnscope_engine.variants import mla
-from test_kernels_right import launched, random_inputs
 
 pytestmark = pytest.mark.gpu
 
@@ -28,6 +27,14 @@ SHAPES = (
 )
 
 
+def random_inputs(shape: tuple[int, int, int, int, int], dtype: Dtype, seed: int, batch: int) -> list[np.ndarray]:
+    """Of heads, key heads, queries, keys and head dim."""
+    heads, kv_heads, n, m, head_dim = shape
+    rng = np.random.default_rng(seed)
+    shapes = ((batch, heads, n, head_dim), (batch, kv_heads, m, head_dim), (batch, kv_heads, m, head_dim))
+    return [numerics.rounded(rng.standard_normal(size, np.float32), dtype) for size in shapes]
+
+
 @pytest.mark.parametrize("head_dim", [64, 96, 128, 192])
 @pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
 @pytest.mark.parametrize("form", ["absorbed", "naive"])
@@ -43,7 +50,7 @@ def test_that_both_forms_are_right(device: Any, form: str, dtype: Dtype, head_di
             batch=batch, seq_len=n, num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim, dtype=dtype, causal=causal
         )
         params = mla.MlaParams(form, *widths)
-        out, truth = launched(device, catalogue.find("mla"), arrays, w, params), mla.reference(*arrays, w, params)
+        out, truth = device.run(mla.VARIANT, *arrays, w, params), mla.reference(*arrays, w, params)
         assert np.isfinite(out).all(), "an output was not written, or something unwritten was read"
         error = float(np.linalg.norm(out - truth) / np.linalg.norm(truth))
         assert error <= LARGEST_ERROR[dtype], (shape, causal, widths, error)
@@ -55,10 +62,10 @@ def test_that_both_forms_are_right(device: Any, form: str, dtype: Dtype, head_di
 def test_that_positions_far_along_are_turned_by_their_own_angle(device: Any, form: str) -> None:
     """Rows of a long call, whose angles no fp32 product of position and frequency has."""
     n, params = 65_537, mla.MlaParams(form, 64, 32)
-    arrays = random_inputs((1, 1, n, n, 64), "fp16", 3)
+    arrays = random_inputs((1, 1, n, n, 64), "fp16", 3, batch=1)
     w = Workload(seq_len=n, num_heads=1, num_kv_heads=1, head_dim=64, dtype="fp16")
     rows = np.array([0, 1, 255, 256, 4096, n // 2, n - 2, n - 1])
-    out = launched(device, catalogue.find("mla"), arrays, w, params)[0, 0, rows]
+    out = device.run(mla.VARIANT, *arrays, w, params)[0, 0, rows]
     weights = mla.weights(arrays[0][0, 0], arrays[1][0], w, params, rows, 0)
     truth = weights @ mla.values(arrays[2][0], w, params, 0)
     assert np.abs(out - truth).max() <= 4e-3 * max(1.0, float(np.abs(truth).max()))

@@ -323,7 +323,11 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
       int tile = work.end - 1 - ahead;
       if (visible.sinks && tile < work.first) tile += work.sink_tiles - work.first;  // only sinks are seen
 #if CHANGES_SCORES
-      const float slope = visible.change.slope(work.head % visible.change.heads);
+#if FORGETS
+      const OfHead slope = visible.change.of_head(work.head);
+#else
+      const OfHead slope = visible.change.slope(work.head % visible.change.heads);
+#endif
 #endif
       const auto mask = [&] {
         int first_key = tile * BLOCK_K;
