@@ -176,7 +176,7 @@ def attend(
     queries = q.reshape(groups, -1, n, head_dim)
     keys, values = k.reshape(groups, 1, m, head_dim), v.reshape(groups, 1, m, head_dim)
     changes = bool(change) or key_bias is not None
-    allowed = limits(head_dim, xp, changes=changes)
+    allowed = limits(head_dim, xp, changes=True) if changes else limits(head_dim, xp)
     by_group: Any = attend_changed.slopes_by_group(slopes(q.shape[1]), groups, k.shape[1], xp) if changes else None
     of_keys = None if key_bias is None else key_bias.reshape(groups, m)
     out = xp.empty_like(queries) if into is None else into.reshape(queries.shape)
