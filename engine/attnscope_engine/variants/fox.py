@@ -50,10 +50,17 @@ def cost(workload: Workload, params: FoxParams, on: DeviceKind) -> Cost:
 
 
 def workspace(workload: Workload) -> Term:
-    """Blocks from the first on see more and more keys, until one of them is cut: the largest call is among these."""
-    w = workload
-    seen = Band(still(0), Edge(1, 0, w.seq_len))
-    return biased_workspace(w, itertools.islice(strips((seen,), 0, w.seq_len, attend_changed.LIMITS), 24))
+    """Blocks from the first on see more and more keys, until one of them is cut: the largest call is among these.
+
+    Of this length, or of a half, a quarter …, where heads still fit one call: what is predicted never shrinks as n grows.
+    """
+
+    def largest(seq_len: int) -> Term:
+        seen = Band(still(0), Edge(1, 0, seq_len))
+        return biased_workspace(workload, itertools.islice(strips((seen,), 0, seq_len, attend_changed.LIMITS), 24))
+
+    halved = (workload.seq_len >> times for times in range(workload.seq_len.bit_length()))
+    return max((largest(seq_len) for seq_len in halved if seq_len), key=lambda term: term.bytes_)
 
 
 def _forgotten(log_decays: NDArray[np.float64]) -> NDArray[np.float64]:
