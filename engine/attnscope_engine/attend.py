@@ -7,6 +7,7 @@ Merging: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -38,10 +39,10 @@ def threads() -> int:
     return min(allowed, psutil.cpu_count(logical=False) or allowed, most)
 
 
-def limits(head_dim: int, xp: Any, change: ScoreChange = UNCHANGED) -> Limits:
+def limits(head_dim: int, xp: Any, *, changes: bool = False) -> Limits:
     """What one call may do. torch: 4 GFLOP a thread, about 0.1 s. Where a block's scores are stored it gets less."""
     if xp.__name__ == "torch":
-        return attend_changed.LIMITS if change else torch_limits(head_dim)
+        return attend_changed.LIMITS if changes else torch_limits(head_dim)
     return Limits(pairs=1 << 18, queries=1 << 10, rows=128)
 
 
@@ -139,6 +140,24 @@ def _rows_and_tiles(rows: int, row: int, tile: int, turned: int = 0) -> Term:
     return Term("workspace", formula, rows * row + threads() * tile + turned, "constant")
 
 
+def biased_workspace(workload: Workload, candidates: Iterable[Strip]) -> Term:
+    """What `attend` holds beside q, k, v and out on torch with a `key_bias`, where the largest call is of one of these strips."""
+    largest = max(max(_biased_moments(workload, strip)) for strip in candidates)
+    return Term("workspace", f"{largest:,}", largest, "constant")
+
+
+def _biased_moments(w: Workload, strip: Strip) -> Iterator[int]:
+    """Bytes at each moment of the first call: scores with what made them or what they multiply, and with what hides some."""
+    group, head = next(_heads(strip, (w.batch * w.num_kv_heads, w.num_heads // w.num_kv_heads), attend_changed.LIMITS))
+    groups = group.stop - group.start
+    rows = groups * (head.stop - head.start) * strip.rows
+    of_rows, wide = 4 * w.head_dim * rows, 4 * w.head_dim if w.item_bytes < 4 else 0
+    for place, part in enumerate(_pieces(strip, attend_changed.LIMITS)):
+        scores = 4 * rows * part.size + (of_rows if place else 0) + 4 * groups * part.size + 16 * rows
+        yield scores + of_rows + wide * groups * part.size
+        yield scores + (strip.rows * (part.size + 8) if part.shape != "full" else 0)
+
+
 def attend(
     q: Any,
     k: Any,
@@ -148,11 +167,15 @@ def attend(
     tick: Tick,
     into: Any = None,
     change: ScoreChange = UNCHANGED,
+    log_sums: Any = None,
+    key_bias: Any = None,
 ) -> Any:
     """Q `(B, H, N, D)`, k v `(B, G, M, D)` → out `(B, H, N, D)` in q's dtype, over the pairs of `strips`; rows without any are 0.
 
     Rows may lie apart, as of a view with steps. `into`: where out is written, a view like q; a new array unless said.
-    `change` is done to the scores of each block.
+    `change` is done to the scores of each block. `log_sums`: where each row's log-sum-exp is written, `(B, H, N)` fp32, −∞ for a
+    row without pairs; it is not kept unless said. `key_bias` `(B, G, M)` float64 is added to all scores with a key; the
+    keys of no part may move along then.
 
     Raises: Interrupted, from `tick`, which is called before each block.
     """
@@ -160,22 +183,33 @@ def attend(
     groups, m = batch * k.shape[1], k.shape[2]
     queries = q.reshape(groups, -1, n, head_dim)
     keys, values = k.reshape(groups, 1, m, head_dim), v.reshape(groups, 1, m, head_dim)
-    allowed = limits(head_dim, xp, change) if change else limits(head_dim, xp)
-    by_group: Any = attend_changed.slopes_by_group(slopes(q.shape[1]), groups, k.shape[1], xp) if change else None
+    changes = bool(change) or key_bias is not None
+    allowed = limits(head_dim, xp, changes=True) if changes else limits(head_dim, xp)
+    by_group: Any = attend_changed.slopes_by_group(slopes(q.shape[1]), groups, k.shape[1], xp) if changes else None
+    of_keys = None if key_bias is None else key_bias.reshape(groups, m)
     out = xp.empty_like(queries) if into is None else into.reshape(queries.shape)
+    sums = None if log_sums is None else log_sums.reshape(queries.shape[:3])
     for strip in strips:
         first = strip.first + n - m
         end = first + strip.rows * strip.repeat
         if not strip.parts:
             out[:, :, first:end] = 0
+            if sums is not None:
+                sums[:, :, first:end] = -xp.inf
             continue
         for group, head in _heads(strip, queries.shape[:2], allowed):
             tick()
             there, here = out[group, head, first:end], queries[group, head, first:end]
             if strip.repeat > 1:  # the groups, or the heads of one group, then the blocks
                 there, here = (x.reshape(-1, strip.repeat, strip.rows, head_dim) for x in (there, here))
-            changed = ChangedRows(change, by_group[group, head], strip) if change else None
-            there[...] = _rows(here, keys[group], values[group], strip, allowed, xp, changed)
+            changed = None
+            if changes:
+                changed = ChangedRows(change, by_group[group, head], strip, None if of_keys is None else of_keys[group])
+            rows, lse = _rows(here, keys[group], values[group], strip, allowed, xp, changed)
+            there[...] = rows
+            if sums is not None:
+                sums[group, head, first:end] = lse.reshape(sums[group, head, first:end].shape)
+            del rows, lse  # before the next ones are made
     return out.reshape(q.shape)
 
 
@@ -196,8 +230,8 @@ def _heads(strip: Strip, shape: tuple[int, int], allowed: Limits) -> Iterator[tu
             yield slice(group, group + together), slice(head, head + step)
 
 
-def _rows(q: Any, k: Any, v: Any, strip: Strip, allowed: Limits, xp: Any, changed: ChangedRows | None) -> Any:
-    """The finished rows of one strip. q `(A, B, rows, D)` → the same shape."""
+def _rows(q: Any, k: Any, v: Any, strip: Strip, allowed: Limits, xp: Any, changed: ChangedRows | None) -> Block:
+    """The finished rows of one strip. q `(A, B, rows, D)` → the same shape, and their log-sum-exps."""
     out: Any = None
     lse: Any = None
     for part in _pieces(strip, allowed):
@@ -210,7 +244,7 @@ def _rows(q: Any, k: Any, v: Any, strip: Strip, allowed: Limits, xp: Any, change
             reach = slice(0, partial[1].shape[-1])
             merge((out[:, :, reach], lse[:, :, reach]), partial, xp)
         del partial  # before the next one is made
-    return out
+    return out, lse
 
 
 def _pieces(strip: Strip, allowed: Limits) -> Iterator[Part]:
@@ -240,6 +274,7 @@ def _part(q: Any, k: Any, v: Any, shape: str, xp: Any, change: ChangedPart | Non
         change = None if change is None else change.turned(xp)
     found = square if change is None else change.square
     out, lse = found(q, k, v, shape != "full", xp)
+    del q, k, v  # what was turned round, before the output is
     return (xp.flip(out, (2,)), xp.flip(lse, (2,))) if shape == "upper" else (out, lse)
 
 
@@ -261,6 +296,40 @@ def square(q: Any, k: Any, v: Any, causal: bool, xp: Any) -> Block:
     out = xp.matmul(scores, v.astype(xp.float32))
     out /= total
     return out, (top + xp.log(total))[..., 0]
+
+
+MERGED_ROWS = 1024
+"""Rows of one head that `merge_by_rows` widens at a time."""
+
+
+def merge_workspace(workload: Workload) -> Term:
+    """What `merge_by_rows` holds beside its arguments: some rows of both in fp32, and a few numbers a row."""
+    w, rows = workload, min(workload.seq_len, MERGED_ROWS)
+    row = 16 + (8 * w.head_dim if w.item_bytes < 4 else 0)
+    return Term("workspace", f"{rows:,}·{row:,}", rows * row, "constant")
+
+
+def merge_by_rows(into: Block, other: Block, xp: Any, tick: Tick) -> None:
+    """Adds the softmax over other keys to `into`, in place: of each an output `(B, H, N, D)` and log-sum-exps `(B, H, N)` fp32.
+
+    A row without pairs has −∞ for its log-sum-exp. `other` is used up.
+
+    Raises: Interrupted, from `tick`.
+    """
+    out, lse = into
+    for first in range(0, out.shape[2], MERGED_ROWS):
+        for batch, head in itertools.product(*map(range, out.shape[:2])):
+            tick()
+            rows = (batch, head, slice(first, first + MERGED_ROWS))
+            both = xp.logaddexp(lse[rows], other[1][rows])
+            both[both == -xp.inf] = 0  # their outputs are 0 already
+            merged, added = widened(out[rows], xp), widened(other[0][rows], xp)
+            merged *= xp.exp(lse[rows] - both)[:, None]
+            added *= xp.exp(other[1][rows] - both)[:, None]
+            merged += added
+            out[rows] = merged
+            lse[rows] = both
+            del merged, added  # before the next ones are made
 
 
 def widened(x: Any, xp: Any) -> Any:

@@ -47,13 +47,26 @@ class ChangedRows:
     slopes: Any
     """`(groups, heads)` of the call."""
     strip: Strip
+    key_bias: Any = None
+    """`(groups, M)` of the call, float64: what each key adds to all scores with it."""
 
     def over(self, part: Part, xp: Any) -> ChangedPart:
         """The change of their scores with the keys of one part."""
         strip = self.strip
         shape = (-1, 1) if strip.repeat > 1 else self.slopes.shape
         distance = self._distance(part, xp) if self.change.alibi else None
-        return ChangedPart(self.change, self.slopes.reshape(*shape, 1, 1), distance)
+        return ChangedPart(self.change, self.slopes.reshape(*shape, 1, 1), distance, self._bias(part, xp))
+
+    def _bias(self, part: Part, xp: Any) -> Any:
+        """`(groups, 1, 1, size)` fp32, less what the strip's first own key adds: the same to all scores of a row cancels.
+
+        What is left of keys near the query is as exact as their difference.
+        """
+        if self.key_bias is None:
+            return None
+        own = min(max(self.strip.first, 0), self.key_bias.shape[1] - 1)
+        added = self.key_bias[:, part.first : part.first + part.size] - self.key_bias[:, own : own + 1]
+        return (added.to(xp.float32) if xp.__name__ == "torch" else added.astype(xp.float32))[:, None, None]
 
     def _distance(self, part: Part, xp: Any) -> Any:
         """`(blocks or 1, rows, size)`: how far each query stands from each key."""
@@ -71,17 +84,20 @@ class ChangedPart:
     change: ScoreChange
     slopes: Any
     distance: Any
+    bias: Any = None
 
     def turned(self, xp: Any) -> ChangedPart:
         """The same of a triangle that is turned round, without its last row, which sees nothing."""
         turned = None if self.distance is None else xp.flip(self.distance[:, :-1], (1, 2))
-        return ChangedPart(self.change, self.slopes, turned)
+        return ChangedPart(self.change, self.slopes, turned, None if self.bias is None else xp.flip(self.bias, (3,)))
 
     def square(self, q: Any, k: Any, v: Any, causal: bool, xp: Any) -> tuple[Any, Any]:
         """softmax(changed q kᵀ·D^-½) v in fp32 and its log-sum-exp, top-left causal or full."""
         scores = _multiply(_fp32(q, xp), _fp32(k, xp).swapaxes(-1, -2), xp)
         scores *= q.shape[-1] ** -0.5
         self.change.apply(scores, self.distance, self.slopes, xp)
+        if self.bias is not None:
+            scores += self.bias
         if causal:
             _hide(scores, xp.arange(scores.shape[2])[:, None] < xp.arange(scores.shape[3]), xp)
         top = xp.amax(scores, -1)[..., None]

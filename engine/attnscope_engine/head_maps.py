@@ -97,10 +97,19 @@ def variant_map(
         return softmax_map(heads, layer, head, workload.causal, cache, tick)
 
     def make() -> HeadMap:
-        q, k = heads.head(layer, head)
+        q, k = inputs_of(variant, heads, layer, head)
         return finished(*variant_weights(variant, params, q, k, workload, head, tick), signed=variant.is_signed(params))
 
     return cache.get((heads.key, layer, head, workload.causal, variant.choice(params).variant, repr(params)), make)
+
+
+def inputs_of(variant: Variant, heads: Heads, layer: int, head: int) -> tuple[Floats, Floats]:
+    """What a head's map is made of: q `(N, D)` and k `(M, D)`; k `(G, M, D)` where the variant mixes heads."""
+    q, k = heads.head(layer, head)
+    if not variant.mixes_heads:
+        return q, k
+    group = heads.num_heads // heads.num_kv_heads
+    return q, np.stack([heads.head(layer, first)[1] for first in range(0, heads.num_heads, group)])
 
 
 def difference_map(first: HeadMap, second: HeadMap) -> HeadMap:
@@ -131,7 +140,7 @@ def variant_weights(
     if variant.plain_softmax:
         slope = float(slopes(workload.num_heads)[head])
         return softmax_weights(q, k, visible, cut, tick, variant.change(params), slope)
-    n, m = len(q), len(k)
+    n, m = len(q), k.shape[-2]
     weights, seen = np.zeros((n, m), np.float32), np.zeros((n, m), bool)
     for rows, columns in blocks(n, m, cut):
         tick()
@@ -139,7 +148,7 @@ def variant_weights(
         # Only the queries' own rows and the keys up to the last of them matter to a causal map: keys and queries are cut alike.
         queries = q[: rows.stop] if cut else q
         with np.errstate(all="ignore"):
-            exact, seen[rows, columns] = variant.rows_of_map(queries, k[columns], workload, params, indices, head)
+            exact, seen[rows, columns] = variant.rows_of_map(queries, k[..., columns, :], workload, params, indices, head)
             weights[rows, columns] = np.where(seen[rows, columns], exact, 0)
     return weights, seen
 

@@ -67,7 +67,7 @@ def attention_map(
 
     Args:
         q: `(N, D)`.
-        k: `(M, D)`.
+        k: `(M, D)`, or `(G, M, D)` of all key heads for a variant that mixes them (`mla`).
         variant: a name of `variants()`.
         causal: as in `attention`.
         rows: the queries asked for; None for all. A few rows of a long sequence cost a few rows.
@@ -83,12 +83,15 @@ def attention_map(
         ValueError: as `attention`, a row or a head that does not exist, or the variant has no map.
     """
     queries, keys = _as_floats(q), _as_floats(k)
-    for name, array in (("q", queries), ("k", keys)):
-        if array.ndim != 2:
-            raise ValueError(f"{name} must be (tokens, D) of one head, was {array.shape}")
+    mixes = catalogue.find(variant).mixes_heads
+    for name, array, wanted in (("q", queries, 2), ("k", keys, 3 if mixes else 2)):
+        if array.ndim != wanted:
+            raise ValueError(
+                f"{name} must be {'(key heads, tokens, D)' if wanted > 2 else '(tokens, D) of one head'}, was {array.shape}"
+            )
     if not 0 <= head < num_heads:
         raise ValueError(f"head must be 0 to {num_heads - 1}, was {head}")
-    shared = (1, num_heads if num_kv_heads is None else num_kv_heads, *keys.shape)
+    shared = (1, *keys.shape) if mixes else (1, num_heads if num_kv_heads is None else num_kv_heads, *keys.shape)
     workload = _workload((1, num_heads, *queries.shape), shared, shared, causal=causal)
     chosen = np.arange(len(queries)) if rows is None else np.asarray(rows, dtype=np.int64)
     if chosen.size and (chosen.min() < 0 or chosen.max() >= len(queries)):

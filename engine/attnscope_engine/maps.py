@@ -15,6 +15,7 @@ from attnscope_engine.head_maps import (
     HeadMap,
     MapCache,
     difference_map,
+    inputs_of,
     mass_cut,
     softmax_map,
     variant_map,
@@ -169,10 +170,10 @@ def read_row(job: ReadRow, sources: Sources, tick: Tick) -> RowRead:
         if value >= heads.seq_len:
             raise invalid(f"{name} must be 0 to {heads.seq_len - 1:,} (was {value:,}).")
     workload = shape_of(heads, job.workload)
-    q, k = heads.head(job.layer, job.head)
     panels = [Panel.of(choice, workload) for choice in job.panels]
     where = job.head, job.row, job.column
-    return RowRead(job, tuple(_row(panel, q, k, workload, where, tick) for panel in panels))
+    inputs = [inputs_of(panel.variant, heads, job.layer, job.head) for panel in panels]
+    return RowRead(job, tuple(_row(panel, q, k, workload, where, tick) for panel, (q, k) in zip(panels, inputs, strict=True)))
 
 
 def _row(
@@ -193,7 +194,7 @@ def _row(
     shown = np.where(seen, weights, np.nan)
     own = row - int(rows[0])
     patch = np.full((PATCH, PATCH), np.nan)
-    first, last = max(0, column - half), min(len(k), column + half + 1)
+    first, last = max(0, column - half), min(k.shape[-2], column + half + 1)
     patch[rows[0] - row + half : rows[-1] - row + half + 1, first - column + half : last - column + half] = shown[:, first:last]
     cut = _row_mass_cut(q[row], k, row, seen[own], workload.causal) if panel.variant.family == "restricted" else 0.0
     entropy, support, distance = spread(weights[own], row)
@@ -249,7 +250,7 @@ def draw_heads(job: DrawHeads, sources: Sources, fits: Fits, tick: Tick, report:
         for head in range(heads.num_heads):
             tick()
             report((layer * heads.num_heads + head) / (heads.layers * heads.num_heads))
-            q, k = heads.head(layer, head)
+            q, k = inputs_of(panel.variant, heads, layer, head)
             weights, visible = variant_weights(panel.variant, panel.params, q, k, workload, head, tick)
             thumbs[layer, head] = thumb(weights, visible, starts, signed=panel.signed)
     return HeadsDrawn(job, pictures.array(thumbs))

@@ -96,8 +96,8 @@ def strips(bands: tuple[Band, ...], first: int, end: int, limits: Limits) -> Ite
 
 def _bends(band: Band) -> tuple[int, ...]:
     """Positions where an edge begins or ends to move; the high one counted from the first key that it lets in."""
-    low, high = band.low, band.high
-    return (low.low - low.shift, low.high - low.shift, high.low - high.shift + 1, high.high - high.shift + 1)
+    edges = ((band.low, 0), (band.high, 1))
+    return tuple(key - edge.shift + late for edge, late in edges if edge.low < edge.high for key in (edge.low, edge.high))
 
 
 def _segment(bands: tuple[Band, ...], start: int, stop: int, limits: Limits) -> Iterator[Strip]:
@@ -146,3 +146,22 @@ def _parts(band: Band, start: int, rows: int) -> Iterator[Part]:
         yield Part(high - 1, rows, "lower", moves)
     if low_end > low:
         yield Part(low, rows - 1, "upper", moves)
+
+
+def chunk_strips(first: int, kv_len: int, size: int, causal: bool, allowed: Limits) -> Iterator[Strip]:
+    """The positions `first … kv_len − 1`; whole chunks that fit one call are repeated blocks of one strip."""
+    start = min(first, 0)
+    if start < 0:
+        yield Strip(start, -start, 1, ())
+    start = max(first, 0)
+    together = min(allowed.queries // size, allowed.pairs // size**2)
+    while start < kv_len:
+        whole = (kv_len - start) // size if start % size == 0 else 0
+        if repeat := min(together, whole):
+            yield Strip(start, size, repeat, (Part(start, size, "lower" if causal else "full", moves=True),))
+            start += repeat * size
+            continue
+        low = start // size * size
+        end = min(low + size, kv_len)
+        yield from strips((Band(still(low), Edge(1, low, end) if causal else still(end)),), start, end, allowed)
+        start = end

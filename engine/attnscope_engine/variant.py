@@ -109,6 +109,10 @@ class Variant:
     """
     change: Callable[[Any], ScoreChange] = lambda params: UNCHANGED  # noqa: ARG005
     """`(params)` → what it does to scores before their softmax."""
+    mixes_heads: bool = False
+    """True when a head's map depends on the keys of all key heads: `weights` then gets k `(G, M, D)`."""
+    values: Callable[[NDArray[Any], Workload, Any, int], NDArray[Any]] | None = None
+    """`(v, workload, params, head)`, v `(G, M, D)` → what a head's map multiplies, `(M, D)`; None: the v of its key head."""
     picks: bool = False
     """True when q and k decide which pairs are seen (top-k): a weight of exactly 0 is then a pair that is not seen."""
     sees_ahead: bool = False
@@ -167,11 +171,14 @@ class Variant:
     def rows_of_map(
         self, q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params, rows: NDArray[Any], head: int
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Weights `(len(rows), M)` float64 and which pairs are seen, bool, of query head `head`; q `(N, D)`, k `(M, D)`."""
+        """Weights `(len(rows), M)` float64 and which pairs are seen, bool, of query head `head`; q `(N, D)`, k `(M, D)`.
+
+        Of a variant that `mixes_heads`: k `(G, M, D)`.
+        """
         import numpy as np  # here: the engine greets before it imports numpy
 
         weights = self.weights(q, k, workload, params, rows, head)
-        seen = self.visible(workload, params, rows + len(k) - len(q), np.arange(len(k)))
+        seen = self.visible(workload, params, rows + k.shape[-2] - len(q), np.arange(k.shape[-2]))
         return weights, (seen & (weights != 0) if self.picks else seen)
 
     def kept_bytes(self, workload: Workload, params: Params) -> int:

@@ -9,9 +9,8 @@ import pytest
 from attnscope_engine import attend as attending
 from attnscope_engine import catalogue
 from attnscope_engine.protocol import Workload
-from attnscope_engine.regions import Band, Edge, Limits, still, strips
+from attnscope_engine.regions import Band, Edge, Limits, chunk_strips, still, strips
 from attnscope_engine.variants import sliding_window
-from attnscope_engine.variants.chunked import chunk_strips
 
 torch = pytest.importorskip("torch")
 CUTS = [Limits(pairs=64, queries=16, rows=4), Limits(pairs=700, queries=64, rows=8), Limits(pairs=5000, queries=30, rows=1)]

@@ -25,7 +25,7 @@ from attnscope_engine.protocol import (
 )
 from attnscope_engine.refusals import JobRefused
 from attnscope_engine.sources import ArrayHeads, Sources
-from attnscope_engine.variant import Interrupted
+from attnscope_engine.variant import Interrupted, Variant
 
 PLENTY = Fits("cpu", 1 << 44, 1 << 44)
 TILED, CHUNKED, LINEAR = Choice("softmax_tiled"), Choice("chunked", {"chunk_size": 8}), Choice("linear")
@@ -76,10 +76,19 @@ def floats(array) -> np.ndarray:
 
 def truth(choice: Choice, workload: Workload, layer=0, head=0, source=NEEDLE) -> tuple[np.ndarray, np.ndarray]:
     """The variant's own map in float64, and what it sees."""
-    q, k = synthetic_head(source, workload, layer, head)
     variant, params = catalogue.resolved(choice, workload)
+    q, k = head_of(variant, source, workload, layer, head)
     rows = np.arange(workload.seq_len)
     return variant.rows_of_map(q, k, workload, params, rows, head)
+
+
+def head_of(variant: Variant, source, workload: Workload, layer=0, head=0) -> tuple[np.ndarray, np.ndarray]:
+    """The q of a head and its k, or those of all key heads where the variant mixes them."""
+    q, k = synthetic_head(source, workload, layer, head)
+    if not variant.mixes_heads:
+        return q, k
+    every = range(0, workload.num_heads, workload.num_heads // workload.num_kv_heads)
+    return q, np.stack([synthetic_head(source, workload, layer, first)[1] for first in every])
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -88,8 +97,8 @@ def truth(choice: Choice, workload: Workload, layer=0, head=0, source=NEEDLE) ->
 def test_that_the_fast_map_is_the_variants_own(choice, n, causal):
     workload = shape(n, causal)
     exact, seen = truth(choice, workload)
-    q, k = synthetic_head(NEEDLE, workload, 0, 0)
     variant, params = catalogue.resolved(choice, workload)
+    q, k = head_of(variant, NEEDLE, workload)
     weights, visible = variant_weights(variant, params, q, k, workload, 0, never)
     np.testing.assert_array_equal(visible, seen)
     np.testing.assert_allclose(weights, exact, rtol=2e-5, atol=1e-7)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from attnscope_engine import catalogue
 from attnscope_engine.protocol import Workload
-from attnscope_engine.regions import Band, Edge, Limits, Strip, still, strips
+from attnscope_engine.regions import Band, Edge, Limits, Strip, chunk_strips, still, strips
 from attnscope_engine.variants import document, global_tokens, prefix
-from attnscope_engine.variants.chunked import chunk_strips
 from attnscope_engine.variants.sliding_window import bands
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -77,7 +77,7 @@ def test_that_cutting_into_blocks_moves_no_distance(
     monkeypatch: pytest.MonkeyPatch, xp: Any, values: dict[str, int], causal: bool, cut: Limits, n: int, m: int
 ) -> None:
     """Over the bands of a window with sinks, which are cut into every kind of part: moving, repeated and turned round."""
-    monkeypatch.setattr(attending, "limits", lambda head_dim, xp, change: cut)
+    monkeypatch.setattr(attending, "limits", lambda head_dim, xp, changes: cut)
     rng = np.random.default_rng(2)
     q, k, v = (2 * rng.standard_normal((2, heads, rows, 8), dtype=np.float32) for heads, rows in ((6, n), (3, m), (3, m)))
     w = Workload(batch=2, seq_len=n, num_heads=6, num_kv_heads=3, head_dim=8, dtype="fp32", causal=causal)

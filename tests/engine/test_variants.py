@@ -32,6 +32,7 @@ TOGETHER: dict[str, tuple[dict[str, Any], ...]] = {
     "document": ({"mean_size": 60, "seed": 7},),
     "global_tokens": ({"window_size": 9, "global_size": 40}, {"window_size": 50, "global_size": 3}),
     "prefix": ({"prefix_size": 37},),
+    "strided": ({"stride": 9}, {"stride": 40, "pattern": "fixed"}, {"stride": 70, "pattern": "fixed"}),
 }
 """Values beside those that every variant is tried at: more than one at once, or of a size that matters here."""
 HEADS = {"MHA": (4, 4), "GQA": (4, 2), "MQA": (4, 1)}
@@ -271,9 +272,11 @@ def test_that_the_map_times_v_is_the_output(variant: Variant, params: Params, he
     rows, group = np.array([0, 1, 31, 32, 96]), w.num_heads // w.num_kv_heads
     truth = variant.reference(q, k, v, w, params)
     for head in range(w.num_heads):
-        weights, seen = variant.rows_of_map(q[0, head], k[0, head // group], w, params, rows, head)
+        keys = k[0] if variant.mixes_heads else k[0, head // group]
+        weights, seen = variant.rows_of_map(q[0, head], keys, w, params, rows, head)
         assert weights.shape == seen.shape == (5, 97)
-        assert np.abs(weights @ v[0, head // group] - truth[0, head, rows]).max() < 1e-12 * size_of(truth)
+        values = variant.values(v[0], w, params, head) if variant.values else v[0, head // group]
+        assert np.abs(weights @ values - truth[0, head, rows]).max() < 1e-12 * size_of(truth)
         assert not weights[~seen].any()
         if variant.is_normalised(params):
             something = weights.any(axis=1)

@@ -25,6 +25,7 @@ NAMES = (
     "sliding_window",
     "softmax_naive",
     "softmax_tiled",
+    "strided",
 )
 DTYPES: tuple[Dtype, ...] = ("fp16", "bf16", "fp32")
 HEADS = ((2, 2), (4, 2), (3, 1))
@@ -59,6 +60,14 @@ PARAMS: dict[str, tuple[dict[str, int], ...]] = {
         {"window_size": 4096},
     ),
     "prefix": ({"prefix_size": 1}, {"prefix_size": 50}, {"prefix_size": 192}, {"prefix_size": 700}),
+    "strided": (
+        {"stride": 2},
+        {"stride": 16, "pattern": "fixed"},
+        {"stride": 40},
+        {"stride": 100, "pattern": "fixed"},
+        {"stride": 300},
+        {"stride": 65536},
+    ),
 }
 
 

@@ -217,11 +217,9 @@ def attend_in_tiles(
     `most_seen`: keys that a query sees at most, all of them unless said. `apart`: rows of a `MAPPED` kernel in blocks of
     their own, behind those of all queries. `block_size`: of a `LISTED` kernel, 128.
 
-    Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Allocates the log-sum-exp `(B, H, N)` fp32; and when N ≤ 16 and
-    M is long, so that few blocks would share the card, `splits`·B·H·N·(D + 1) fp32: what each split of the keys found, which a
-    second kernel merges. (A measured call has N = M and never needs it.)
-
-    Returns the log-sum-exp, −∞ where a query sees no key.
+    Tensors are q `(B, H, N, D)`, k v `(B, G, M, D)`, out as q. Returns the log-sum-exp `(B, H, N)` fp32, which it allocates.
+    When N ≤ 16 and M is long, so that few blocks would share the card, it allocates `splits`·B·H·N·(D + 1) fp32 too: what each
+    split of the keys found, which a second kernel merges. (A measured call has N = M and never needs it.)
     """
     q, k, v, out = tensors
     batch, heads, queries, head_dim = q.shape

@@ -18,6 +18,17 @@ __device__ __forceinline__ int load_index(const int* from) {
   asm volatile("ld.global.nc.s32 %0, [%1];" : "=r"(index) : "l"(from));
   return index;
 }
+__device__ __forceinline__ float load_number(const float* from) {
+  float number;
+  asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(number) : "l"(from));
+  return number;
+}
+// Two that lie next to each other, the first at an even place.
+__device__ __forceinline__ float2 load_numbers(const float* from) {
+  float2 numbers;
+  asm volatile("ld.global.nc.v2.f32 {%0, %1}, [%2];" : "=f"(numbers.x), "=f"(numbers.y) : "l"(from));
+  return numbers;
+}
 
 // Four 8×8 matrices of 16-bit elements (or 8×4 of 32-bit ones): lane 8m+r gives the address of row r of matrix m.
 __device__ __forceinline__ void load_matrices(u32 (&r)[4], u32 address) {

@@ -325,7 +325,11 @@ __device__ __forceinline__ void attend(u32 memory, const volatile int* next_numb
     if (left > 0) {
       int tile = work.tile(ahead);
 #if CHANGES_SCORES
-      const float slope = visible.change.slope(work.head % visible.change.heads);
+#if FORGETS
+      const OfHead slope = visible.change.of_head(work.head);
+#else
+      const OfHead slope = visible.change.slope(work.head % visible.change.heads);
+#endif
 #endif
       const auto mask = [&] {
         int first_key = tile * BLOCK_K;

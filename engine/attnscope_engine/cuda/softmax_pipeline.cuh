@@ -59,7 +59,7 @@ struct WarpRows {
   float total[MATRICES][2];  // of each row: this lane's share of the sum of exponentials
   bool careful;              // take the next tile's maximum first
 #if CHANGES_SCORES
-  float slopes[DECODE ? 2 * MATRICES : 1];  // of each row, of which two are eight apart, or of all
+  OfHead slopes[DECODE ? 2 * MATRICES : 1];  // of each row, of which two are eight apart, or of all
 #endif
 
   __device__ __forceinline__ WarpRows(const Keys& from, int row0) : careful(true) {
@@ -279,7 +279,7 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   WarpRows mine(queries, row0);
 #if CHANGES_SCORES
 #pragma unroll
-  for (int i = 0; i < (DECODE ? 2 * MATRICES : 1); ++i) mine.slopes[i] = rows.slope(first_row + 8 * i + (lane() >> 2));
+  for (int i = 0; i < (DECODE ? 2 * MATRICES : 1); ++i) mine.slopes[i] = rows.of_head(first_row + 8 * i + (lane() >> 2));
 #endif
 
   // Addresses of what this lane names to load_matrices: of the first chunk that its warp takes of a tile.

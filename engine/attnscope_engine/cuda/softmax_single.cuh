@@ -49,7 +49,7 @@ __device__ __forceinline__ void softmax_over_tiles(const Tensors& tensors, const
   float sums[WIDTH / 8][4] = {};
   RunningRow above = {NEG_INF, 0.f}, below = {NEG_INF, 0.f};
 #if CHANGES_SCORES
-  const float slope_above = rows.slope(upper), slope_below = rows.slope(upper + 8);
+  const OfHead slope_above = rows.of_head(upper), slope_below = rows.of_head(upper + 8);
 #endif
 #pragma unroll 1
   for (int tile = walk.begin; tile < walk.end; ++tile) {

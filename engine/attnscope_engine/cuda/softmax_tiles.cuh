@@ -77,8 +77,12 @@ struct Rows {
   __device__ __forceinline__ int high(int row) const { return visible.high(query(row)); }
   __device__ __forceinline__ int sinks() const { return visible.sinks; }
 #if CHANGES_SCORES
-  __device__ __forceinline__ float slope(int row) const {
+  __device__ __forceinline__ OfHead of_head(int row) const {
+#if FORGETS
+    return visible.change.of_head(blockIdx.z * gridDim.y * (DECODE ? heads : 1) + (DECODE ? blockIdx.y * heads + row % heads : blockIdx.y));
+#else
     return visible.change.slope(DECODE ? blockIdx.y * heads + row % heads : blockIdx.y);
+#endif
   }
 #endif
 };
@@ -86,7 +90,7 @@ struct Rows {
 // The tiles of keys that a block visits: number `begin` to `end` of those that any of its rows sees.
 struct Walk {
   int first_tile, sink_tiles, begin, end;
-#if ALIBI  // from the last on: where nothing of the future is seen those are the nearest keys, above which no maximum rises far
+#if ALIBI || FORGETS  // from the last on: where nothing of the future is seen those are the nearest keys, above which no maximum rises far
   int last;
   __device__ __forceinline__ int first_key(int i) const { return place(last - i); }
 #else
@@ -101,7 +105,7 @@ __device__ __forceinline__ Walk walk_between(const Rows<Visible>& rows, int firs
   walk.first_tile = rows.low(first_row) / BLOCK_K;
   walk.sink_tiles = min((rows.sinks() + BLOCK_K - 1) / BLOCK_K, min(walk.first_tile, end_tile));
   const int tiles = walk.sink_tiles + max(end_tile - walk.first_tile, 0);
-#if ALIBI
+#if ALIBI || FORGETS
   walk.last = tiles - 1;
 #endif
   walk.begin = DECODE ? (int)((i64)tiles * split / splits) : 0;

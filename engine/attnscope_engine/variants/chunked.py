@@ -5,7 +5,6 @@ The baseline of every long-sequence method; block-local attention in Child et al
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from attnscope_engine import cuda, numerics
 from attnscope_engine.attend import attend, limits, whole_workspace
 from attnscope_engine.cost import Cost, kv_bytes, lse_term, softmax_step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Workload
-from attnscope_engine.regions import Band, Edge, Limits, Part, Strip, still, strips
+from attnscope_engine.regions import chunk_strips
 from attnscope_engine.variant import Params, Tick, Variant, param
 
 
@@ -57,25 +56,6 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: ChunkedParams, x
     n, m = q.shape[2], k.shape[2]
     pieces = chunk_strips(m - n, m, params.chunk_size, workload.causal, limits(q.shape[3], xp))
     return attend(q, k, v, pieces, xp, tick)
-
-
-def chunk_strips(first: int, kv_len: int, size: int, causal: bool, allowed: Limits) -> Iterator[Strip]:
-    """The positions `first … kv_len − 1`; whole chunks that fit one call are repeated blocks of one strip."""
-    start = min(first, 0)
-    if start < 0:
-        yield Strip(start, -start, 1, ())
-    start = max(first, 0)
-    together = min(allowed.queries // size, allowed.pairs // size**2)
-    while start < kv_len:
-        whole = (kv_len - start) // size if start % size == 0 else 0
-        if repeat := min(together, whole):
-            yield Strip(start, size, repeat, (Part(start, size, "lower" if causal else "full", moves=True),))
-            start += repeat * size
-            continue
-        low = start // size * size
-        end = min(low + size, kv_len)
-        yield from strips((Band(still(low), Edge(1, low, end) if causal else still(end)),), start, end, allowed)
-        start = end
 
 
 def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, params: ChunkedParams) -> None:

@@ -69,8 +69,8 @@ struct Visible {
 #if HOPPER
 extern "C" __global__ void __launch_bounds__(THREADS, 1) differential_on_hopper(
     const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k, const __grid_constant__ TensorMap v, u16* __restrict__ out,
-    float* __restrict__ lse, int queries, int keys, int width, int heads, int heads_per_key_head, int heads_together, float scale_log2) {
-  const Call call = {queries, keys, width, heads, heads_per_key_head, heads_together, scale_log2 * OF_HALF};
+    float* __restrict__ lse, int queries, int keys, int width, int heads, int heads_per_key_head, int heads_together, int short_blocks, float scale_log2) {
+  const Call call = {queries, keys, width, heads, heads_per_key_head, heads_together, short_blocks, scale_log2 * OF_HALF};
   softmax_on_hopper(q, k, v, out, lse, call, Visible{keys - queries, keys});
 }
 #else

@@ -7,18 +7,7 @@
 // On Hopper, 16-bit types run on its own instructions: `softmax_hopper.cuh` says how.
 #include "ptx.cuh"
 #if REORDER
-
-// Row i of the result is row order[i]: x (B, H, rows, parts of 16 bytes) → the same shape.
-extern "C" __global__ void __launch_bounds__(256) reorder(const uint4* __restrict__ x, uint4* __restrict__ ordered,
-                                                          const int* __restrict__ order, int rows, int parts) {
-  const i64 head = ((i64)blockIdx.z * gridDim.y + blockIdx.y) * rows;
-  const int first = blockIdx.x * 64, count = min(64, rows - first);
-  for (int i = threadIdx.x; i < count * parts; i += 256) {
-    const int row = first + i / parts, part = i % parts;
-    ordered[(head + row) * parts + part] = x[(head + order[row]) * parts + part];
-  }
-}
-
+#include "row_order.cuh"
 #else
 #if HOPPER
 #include "softmax_hopper.cuh"
@@ -26,20 +15,7 @@ extern "C" __global__ void __launch_bounds__(256) reorder(const uint4* __restric
 #include "softmax_tiles.cuh"
 #endif
 
-// Rows are queries in another order, and so are keys. `bounds`: of each row the first key, and the first behind the last, that it sees,
-// for MARGIN rows more than there are: rows past the last are asked for too, in the last block. `order`: which query a row is.
-struct Visible {
-  int queries;
-  const int *bounds, *order;
-  static constexpr int sinks = 0, MARGIN = 256;
-  static constexpr bool MAPPED = true;
-  __device__ __forceinline__ int low(int row) const { return load_index(bounds + 2 * max(row, 0)); }
-  __device__ __forceinline__ int high(int row) const { return load_index(bounds + 2 * max(row, 0) + 1); }
-  __device__ __forceinline__ int rows() const { return queries; }
-  __device__ __forceinline__ int from(int row) const { return row; }
-  __device__ __forceinline__ int to(int row) const { return load_index(order + row); }
-};
-static_assert(BLOCK_Q <= Visible::MARGIN, "a block of rows may begin at the last");
+#include "row_table.cuh"
 
 #if HOPPER
 extern "C" __global__ void __launch_bounds__(THREADS, 1) dilated_on_hopper(
@@ -47,7 +23,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) dilated_on_hopper(
     float* __restrict__ lse, int queries, int keys, int width, int heads, int heads_per_key_head, int heads_together, int short_blocks, float scale_log2,
     const int* __restrict__ bounds, const int* __restrict__ order) {
   const Call call = {queries, keys, width, heads, heads_per_key_head, heads_together, short_blocks, scale_log2};
-  softmax_on_hopper(q, k, v, out, lse, call, Visible{queries, bounds, order});
+  softmax_on_hopper(q, k, v, out, lse, call, RowTable<true>{queries, bounds, order});
 }
 #else
 extern "C" __global__ void __launch_bounds__(THREADS) dilated(
@@ -55,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) dilated(
     float* __restrict__ lse, float* __restrict__ parts, int queries, int keys, int heads_per_key_head, int splits,
     float scale_log2, const int* __restrict__ bounds, const int* __restrict__ order) {
   const Shape shape = {queries, keys, heads_per_key_head, splits, scale_log2};
-  softmax_over_tiles({q, k, v, out, lse, parts}, shape, Visible{queries, bounds, order});
+  softmax_over_tiles({q, k, v, out, lse, parts}, shape, RowTable<true>{queries, bounds, order});
 }
 #endif
 #endif

@@ -16,15 +16,10 @@ from numpy.typing import NDArray
 from attnscope_engine import cuda, numerics
 from attnscope_engine.attend import attend, limits, strip_workspace, torch_limits
 from attnscope_engine.cost import Cost, Step, kv_bytes, lse_term, softmax_step, tensor_term
-from attnscope_engine.protocol import ITEM_BYTES, DeviceKind, Term, Workload
+from attnscope_engine.cuda.row_order import MARGIN, bounds_table, order_table, reordered
+from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.regions import Band, Edge, strips
 from attnscope_engine.variant import Params, Tick, Variant, param
-
-MOVED_ROWS = 64
-"""Rows that a block of threads moves, as in `dilated.cu`."""
-
-MARGIN = 256
-"""Rows past the last that the kernel may ask for, as there."""
 
 
 class DilatedParams(Params, frozen=True):
@@ -105,27 +100,15 @@ def launch(device: Any, q: Any, k: Any, v: Any, out: Any, workload: Workload, pa
     order = device.constant(order_of(n, 0, params.dilation))
     key_order = order if n == m else device.constant(order_of(m, (m - n) % params.dilation, params.dilation))
     bounds = device.constant(bounds_of(params, n, m, workload.causal))
-    ordered = [_reordered(device, x, rows, workload) for x, rows in ((q, order), (k, key_order), (v, key_order))]
+    ordered = [reordered(device, "dilated", x, rows, workload.dtype) for x, rows in ((q, order), (k, key_order), (v, key_order))]
     most_seen = (1 if workload.causal else 2) * params.window_size
     cuda.attend_in_tiles(device, "dilated", "Dilated", (*ordered, out), workload, (bounds, order), most_seen)
-
-
-def _reordered(device: Any, x: Any, order: Any, workload: Workload) -> Any:
-    """X `(B, H, N, D)` with its rows in another order `(N,)`."""
-    batch, heads, rows, head_dim = x.shape
-    ordered = device.empty(x.shape, cuda.STORED[workload.dtype])
-    parts = head_dim * ITEM_BYTES[workload.dtype] // 16
-    kernel = device.kernel("dilated", "reorder", {"REORDER": 1})
-    kernel((cuda.blocks(rows, MOVED_ROWS), heads, batch), 256, (x, ordered, order, np.int32(rows), np.int32(parts)))
-    return ordered
 
 
 @functools.lru_cache(maxsize=4)
 def order_of(rows: int, shift: int, dilation: int) -> NDArray[np.int32]:
     """The rows sorted by `(row − shift) % dilation`, and among equals as they were."""
-    found = np.argsort((np.arange(rows) - shift) % dilation, kind="stable").astype(np.int32)
-    found.flags.writeable = False
-    return found
+    return order_table(np.argsort((np.arange(rows) - shift) % dilation, kind="stable"))
 
 
 @functools.lru_cache(maxsize=4)
@@ -142,9 +125,7 @@ def bounds_of(params: DilatedParams, queries: int, keys: int, causal: bool) -> N
     first, end = (key_ends - key_counts)[remainder], key_ends[remainder]
     own = np.arange(queries) + end - query_ends[remainder]  # the last query of a remainder stands at its last key
     low, high = np.clip(own + 1 - window, first, end), np.clip(own + (1 if causal else window), first, end)
-    found = np.pad(np.stack([low, high], axis=1), ((0, MARGIN), (0, 0)), mode="edge").astype(np.int32)
-    found.flags.writeable = False
-    return found
+    return bounds_table(low, high)
 
 
 def visible(workload: Workload, params: DilatedParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:

@@ -70,7 +70,7 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: TiledParams, xp:
     """Blocks of queries against all keys that they see; torch's own fused call where one block is everything."""
     n, m = q.shape[2], k.shape[2]
     high = Edge(1, 0, m) if workload.causal else still(m)
-    pieces = strips((Band(still(0), high),), m - n, m, limits(q.shape[3], xp, change(params)))
+    pieces = strips((Band(still(0), high),), m - n, m, limits(q.shape[3], xp, changes=bool(change(params))))
     return attend(q, k, v, pieces, xp, tick, change=change(params))
 
 

@@ -37,6 +37,8 @@ inline float2 make_float2(float x, float y) { return {x, y}; }
 struct alignas(16) float4 { float x, y, z, w; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline int load_index(const int* from) { return *from; }
+inline float load_number(const float* from) { return *from; }
+inline float2 load_numbers(const float* from) { return {from[0], from[1]}; }
 struct Index { unsigned x, y, z; };
 
 inline float float_of(u32 bits) { float f; memcpy(&f, &bits, 4); return f; }

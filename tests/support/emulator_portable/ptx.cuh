@@ -43,6 +43,8 @@ inline u32 __float_as_uint(float x) { u32 bits; memcpy(&bits, &x, 4); return bit
 inline float __uint_as_float(u32 bits) { float x; memcpy(&x, &bits, 4); return x; }
 inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 inline int load_index(const int* from) { return *from; }
+inline float load_number(const float* from) { return *from; }
+inline float2 load_numbers(const float* from) { return {from[0], from[1]}; }
 #define NEG_INF __uint_as_float(0xff800000u)
 
 // ---- fibers
