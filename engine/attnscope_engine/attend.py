@@ -109,7 +109,7 @@ def _moments(w: Workload, place: int, part: Part) -> tuple[tuple[int, int, int],
     computed = before + (2 if upper else 1) * item  # the output, and queries turned round
     during = (w.head_dim * computed + (4 if place == 0 else 8), part.size, part.size if upper else 0)
     merging = (w.head_dim * (8 if item == 4 else 8 + item) + 20, 0, 0)
-    back = (w.head_dim * (before + 3 * item) + 20, 0, part.size)  # the output, it turned, and queries turned
+    back = (w.head_dim * (before + 2 * item) + 20, 0, 0)  # the output, and it turned
     return (during,) if place == 0 else (during, back, merging) if upper else (during, merging)
 
 
