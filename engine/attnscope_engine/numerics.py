@@ -35,6 +35,11 @@ def causal_visible(rows: Indices, columns: Indices, offset: int) -> Mask:
     return distance_back(rows, columns, offset) >= 0
 
 
+def keys_not_after(workload: Workload, params: Any, rows: Indices, columns: Indices) -> Mask:  # noqa: ARG001
+    """`Variant.visible` of variants that are causal only, in positions of keys."""
+    return causal_visible(rows, columns, 0)
+
+
 def all_visible(rows: Indices, columns: Indices) -> Mask:
     """`(len(rows), len(columns))`, all true."""
     return np.ones((len(rows), len(columns)), dtype=bool)

@@ -85,11 +85,6 @@ def weights(q: NDArray[Any], k: NDArray[Any], workload: Workload, params: Params
     return recurrent_exact.map_by_transport(recurrent_exact.scaled(q), gates.unit_of(k), write, None, rows)
 
 
-def visible(workload: Workload, params: Params, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Keys not after the query."""
-    return numerics.causal_visible(rows, columns, 0)
-
-
 def state_bytes(workload: Workload, params: Params) -> int:
     """S of every key head, fp32."""
     return recurrent_cost.state_bytes(workload, sizes(workload))
@@ -110,7 +105,7 @@ VARIANT = Variant(
     run_cpu=run_cpu,
     launch=launch,
     weights=weights,
-    visible=visible,
+    visible=numerics.keys_not_after,
     signed=True,
     normalised=False,
     causal_only=CAUSAL_ONLY,

@@ -79,7 +79,7 @@ def reference(q: NDArray[Any], k: NDArray[Any], v: NDArray[Any], workload: Workl
     def changed(scores: NDArray[Any]) -> None:
         scores += bias
 
-    return numerics.masked_attention(q, k, v, visible(workload, params, rows, np.arange(m)), changed)
+    return numerics.masked_attention(q, k, v, numerics.keys_not_after(workload, params, rows, np.arange(m)), changed)
 
 
 def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: FoxParams, xp: Any, tick: Tick) -> Any:
@@ -128,12 +128,7 @@ def weights(
     here, group = rows + m - q.shape[0], head // (workload.num_heads // workload.num_kv_heads)
     added = _forgotten(gates.decays_of(k[None], [group], params.half_life)[0])
     scores = numerics.scores_of(q[rows], k) + added - added[np.maximum(here, 0), None]
-    return numerics.softmax_rows(scores, visible(workload, params, here, np.arange(m)))
-
-
-def visible(workload: Workload, params: FoxParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Keys not after the query."""
-    return numerics.causal_visible(rows, columns, 0)
+    return numerics.softmax_rows(scores, numerics.keys_not_after(workload, params, here, np.arange(m)))
 
 
 def state_bytes(workload: Workload, params: FoxParams) -> int:
@@ -161,7 +156,7 @@ VARIANT = Variant(
     run_cpu=run_cpu,
     launch=launch,
     weights=weights,
-    visible=visible,
+    visible=numerics.keys_not_after,
     causal_only=CAUSAL_ONLY,
     state_bytes=state_bytes,
 )

@@ -99,11 +99,6 @@ def weights(
     return recurrent_exact.map_by_transport(recurrent_exact.scaled(q), gates.unit_of(k), write, decays, rows)
 
 
-def visible(workload: Workload, params: GatedDeltaNetParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Keys not after the query."""
-    return numerics.causal_visible(rows, columns, 0)
-
-
 def state_bytes(workload: Workload, params: GatedDeltaNetParams) -> int:
     """S of every key head, fp32."""
     return recurrent_cost.state_bytes(workload, sizes(workload))
@@ -124,7 +119,7 @@ VARIANT = Variant(
     run_cpu=run_cpu,
     launch=launch,
     weights=weights,
-    visible=visible,
+    visible=numerics.keys_not_after,
     signed=True,
     normalised=False,
     causal_only=CAUSAL_ONLY,

@@ -89,11 +89,6 @@ def weights(
     return recurrent_exact.map_of_channels(recurrent_exact.scaled(q), k, decays, rows)
 
 
-def visible(workload: Workload, params: GlaParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Keys not after the query."""
-    return numerics.causal_visible(rows, columns, 0)
-
-
 def state_bytes(workload: Workload, params: GlaParams) -> int:
     """S of every key head, fp32."""
     return recurrent_cost.state_bytes(workload, sizes(workload))
@@ -114,7 +109,7 @@ VARIANT = Variant(
     run_cpu=run_cpu,
     launch=launch,
     weights=weights,
-    visible=visible,
+    visible=numerics.keys_not_after,
     signed=True,
     normalised=False,
     causal_only=CAUSAL_ONLY,

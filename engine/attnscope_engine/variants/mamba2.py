@@ -103,11 +103,6 @@ def weights(
     return found
 
 
-def visible(workload: Workload, params: Mamba2Params, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Keys not after the query."""
-    return numerics.causal_visible(rows, columns, 0)
-
-
 def state_bytes(workload: Workload, params: Mamba2Params) -> int:
     """The h of every key head, fp32."""
     return recurrent_cost.state_bytes(workload, Sizes(workload.head_dim, workload.head_dim))
@@ -133,7 +128,7 @@ VARIANT = Variant(
     run_cpu=run_cpu,
     launch=launch,
     weights=weights,
-    visible=visible,
+    visible=numerics.keys_not_after,
     signed=True,
     normalised=False,
     causal_only=CAUSAL_ONLY,

@@ -85,11 +85,6 @@ def weights(
     return recurrent_exact.map_of_tokens(recurrent_exact.scaled(q), k, decays, rows)
 
 
-def visible(workload: Workload, params: RetNetParams, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Keys not after the query."""
-    return numerics.causal_visible(rows, columns, 0)
-
-
 def state_bytes(workload: Workload, params: RetNetParams) -> int:
     """S of every key head, fp32."""
     return recurrent_cost.state_bytes(workload, Sizes(workload.head_dim, workload.head_dim))
@@ -110,7 +105,7 @@ VARIANT = Variant(
     run_cpu=run_cpu,
     launch=launch,
     weights=weights,
-    visible=visible,
+    visible=numerics.keys_not_after,
     signed=True,
     normalised=False,
     causal_only=CAUSAL_ONLY,
