@@ -6,7 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-from attnscope import __version__
 
 COMMANDS = ("compare", "map", "variants", "doctor", "engine", "report", "bench")
 NO_DISPLAY = 3
@@ -18,7 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         if words and words[0] == "--version":
-            print(f"attnscope {__version__}")
+            from attnscope.build_facts import version_line
+
+            print(version_line())
             return 0
         if words and (words[0] in COMMANDS or words[0] in {"-h", "--help"}):
             from attnscope.cli.arguments import run

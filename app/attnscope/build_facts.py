@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +84,8 @@ def of_checkout(root: Path) -> BuildFacts | None:
     """What git says of the checkout at `root`; None when it is none, or git is not there, refuses, or does not answer."""
     if not (root / ".git").exists():
         return None
+    import subprocess
+
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_LIMIT_S, check=False)

@@ -7,6 +7,10 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
+
+from attnscope.build_facts import build_facts
+from attnscope.files import data_folder
 
 PROBE = "from PySide6.QtWidgets import QApplication; print(QApplication([]).platformName())"
 PROBE_LIMIT_S = 30
@@ -36,7 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine() -> list[dict[str, object]]:
-    return [*engine_checks(), *qt_checks()]
+    return [*product_checks(), *engine_checks(), *qt_checks()]
+
+
+def product_checks() -> list[dict[str, object]]:
+    """Which Attnscope this is and where it keeps what it keeps; add-ons would be told here."""
+    facts = build_facts()
+    build = finding("Attnscope", True, False, f"{facts.version}, {facts.build()}") | {"facts": asdict(facts)}
+    return [build, finding("Data", True, False, str(data_folder()))]
 
 
 def engine_checks() -> list[dict[str, object]]:
