@@ -50,7 +50,13 @@ def system_parts(bundle: Path, held: Iterable[Held], owner: Callable[[str], Pack
             raise LicenceError(f"{name} in the bundle belongs to no wheel of it and to no package of this system.")
         found[package.name] = package
     return [
-        (one.name, one.version, "see its text", f"https://packages.debian.org/source/{one.name}", (Text("copyright", one.copyright),))
+        (
+            one.name,
+            one.version,
+            "see its text",
+            f"https://packages.debian.org/source/{one.name}",
+            (Text("copyright", one.copyright),),
+        )
         for _, one in sorted(found.items())
     ]
 

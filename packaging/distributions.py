@@ -176,7 +176,9 @@ def licence(distribution: metadata.Distribution, told: Kept) -> str:
     key = str(canonicalize_name(distribution.name))
     if key in told.expressions:
         return told.expressions[key]
-    raise LicenceError(f"{distribution.name} {distribution.version} names no SPDX licence: read its text, then add it to kept.toml.")
+    raise LicenceError(
+        f"{distribution.name} {distribution.version} names no SPDX licence: read its text, then add it to kept.toml."
+    )
 
 
 def spdx(words: str) -> str:

@@ -54,7 +54,7 @@ class Part:
 def main() -> int:
     options = arguments()
     if options.environment is not None:
-        return subprocess.call([options.environment, __file__, *without_environment(sys.argv[1:])])
+        return elsewhere(options.environment, __file__)
     try:
         words = third_party(options.flavour, options.bundle)
     except LicenceError as error:
@@ -73,6 +73,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--environment", metavar="PYTHON")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="what PyInstaller made")
     return parser.parse_args()
+
+
+def elsewhere(interpreter: str, script: str) -> int:
+    """Run the script of this process again with another interpreter, whose packages it then sees."""
+    return subprocess.call([interpreter, script, *without_environment(sys.argv[1:])])
 
 
 def without_environment(words: Sequence[str]) -> list[str]:
@@ -182,8 +187,8 @@ def notes(flavour: str, held: Iterable[Held]) -> list[str]:
     ]
     if flavour == "all":
         said.append(
-            "**NVIDIA's NVRTC and CUDA runtime** (`libnvrtc`, `libnvrtc-builtins`, `libcudart`) are distributed as Attachment A of "
-            "the CUDA Toolkit's licence allows, as parts of this program; that licence is among the texts."
+            "**NVIDIA's NVRTC and CUDA runtime** (`libnvrtc`, `libnvrtc-builtins`, `libcudart`) are distributed as Attachment A "
+            "of the CUDA Toolkit's licence allows, as parts of this program; that licence is among the texts."
         )
     return said
 

@@ -34,7 +34,9 @@ def sums(folder: Path) -> list[str]:
     """One line a file, by name; folders, such as the bundles themselves, are not looked into."""
     if not folder.is_dir():
         return []
-    files = sorted((path for path in folder.iterdir() if path.is_file() and path.name.endswith(ENDINGS)), key=lambda path: path.name)
+    files = sorted(
+        (path for path in folder.iterdir() if path.is_file() and path.name.endswith(ENDINGS)), key=lambda path: path.name
+    )
     return [f"{digest(path)}  {path.name}\n" for path in files]
 
 

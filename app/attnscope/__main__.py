@@ -6,7 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-
 COMMANDS = ("compare", "map", "variants", "doctor", "engine", "report", "bench")
 NO_DISPLAY = 3
 """Exit code when a window was asked for and none can open."""

@@ -1,4 +1,4 @@
-"""What is in Attnscope besides Attnscope, for About: read from the bundle's THIRD_PARTY.md, else asked of what is installed. No Qt."""
+"""What Attnscope is made of besides itself, for About: of the bundle's THIRD_PARTY.md, else of what is installed. No Qt."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read(page: str) -> tuple[Part, ...]:
 
 
 def installed(root: str = "attnscope") -> tuple[Part, ...]:
-    """The distributions that `root` pulls in, by name: those of its extras too that are installed, except what only its tests use."""
+    """The distributions that `root` pulls in, by name, with those of its extras that are installed; not what only tests use."""
     waiting, known = [root], {}
     while waiting:
         name = waiting.pop()
@@ -63,7 +63,9 @@ def installed(root: str = "attnscope") -> tuple[Part, ...]:
             continue
         known[plain(name)] = distribution
         asked = distribution.requires or ()
-        kept = [words for words in asked if "extra" not in words or (plain(name) == root and not re.search("extra == .test", words))]
+        kept = [
+            words for words in asked if "extra" not in words or (plain(name) == root and not re.search("extra == .test", words))
+        ]
         waiting += [re.split(r"[^\w.-]", words, maxsplit=1)[0] for words in kept]
     known.pop(root, None)
     return tuple(part_of(known[key]) for key in sorted(known))
