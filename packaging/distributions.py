@@ -167,8 +167,8 @@ def licence(distribution: metadata.Distribution, told: Kept) -> str:
     Raises: LicenceError, when none of them says it.
     """
     about = distribution.metadata
-    for said in (about.get("License-Expression"), about.get("License")):
-        if expression := spdx(said or ""):
+    for said in (*(about.get_all("License-Expression") or ()), *(about.get_all("License") or ())):
+        if expression := spdx(said):
             return expression
     classified = {CLASSIFIERS[line] for line in about.get_all("Classifier") or () if line in CLASSIFIERS}
     if len(classified) == 1:

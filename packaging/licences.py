@@ -18,6 +18,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import bundled_libraries
@@ -162,7 +163,7 @@ def asset(path: Path) -> Text:
     return Text(path.name, path.read_text(encoding="utf-8"))
 
 
-def text_of_bootloader(distribution: distributions.metadata.Distribution) -> tuple[Text, ...]:
+def text_of_bootloader(distribution: Distribution) -> tuple[Text, ...]:
     return distributions.licence_texts(distribution, distributions.Kept(distributions.KEPT, {}, {}, {}))
 
 

@@ -79,7 +79,7 @@ def plain(name: str) -> str:
 def part_of(distribution: metadata.Distribution) -> Part:
     about = distribution.metadata
     classified = [line.rpartition(" :: ")[2] for line in about.get_all("Classifier") or () if line.startswith("License ::")]
-    whole = (about.get("License") or "").strip()
+    expression, whole = ("".join(about.get_all(field) or ()).strip() for field in ("License-Expression", "License"))
     short = whole if "\n" not in whole and len(whole) < 80 else ""  # some put the whole text there
-    licence = about.get("License-Expression") or short or ", ".join(classified) or "see its text"
+    licence = expression or short or ", ".join(classified) or "see its text"
     return Part(distribution.name, distribution.version, licence, f"{FROM_SOURCE}\n{distribution.locate_file('')}")
