@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,21 +35,24 @@ Row = tuple[str, str, str, str, tuple[Text, ...]]
 """Name, version, licence, source, texts."""
 
 
-def system_parts(bundle: Path, held: Iterable[Held], owner: Callable[[str], Package | None] | None = None) -> list[Row]:
-    """One row for each package of the system whose libraries the bundle holds. `owner`: of a library's file name; default dpkg.
+def system_parts(
+    bundle: Path, held: Iterable[Held], owners: Callable[[list[str]], dict[str, Package]] | None = None
+) -> list[Row]:
+    """One row for each package of the system whose libraries the bundle holds. `owners`: of libraries' file names; default dpkg.
 
     Raises:
         LicenceError: a library may not be bundled, or is nobody's.
 
     """
-    found: dict[str, Package] = {}
-    for name in foreign(bundle, held):
+    names = foreign(bundle, held)
+    for name in names:
         if module := REFUSED.get(name.split(".")[0]):
             raise LicenceError(f"{name} in the bundle is under the GPL: leave out the module {module}, which needs it.")
-        package = (owner or owner_by_dpkg)(name)
-        if package is None:
+    found = (owners or owners_by_dpkg)(names)
+    for name in names:
+        if name not in found:
             raise LicenceError(f"{name} in the bundle belongs to no wheel of it and to no package of this system.")
-        found[package.name] = package
+    packages = {package.name: package for package in found.values()}
     return [
         (
             one.name,
@@ -57,7 +61,7 @@ def system_parts(bundle: Path, held: Iterable[Held], owner: Callable[[str], Pack
             f"https://packages.debian.org/source/{one.name}",
             (Text("copyright", one.copyright),),
         )
-        for _, one in sorted(found.items())
+        for _, one in sorted(packages.items())
     ]
 
 
@@ -74,17 +78,26 @@ def foreign(bundle: Path, held: Iterable[Held]) -> list[str]:
     return sorted(names)
 
 
-def owner_by_dpkg(name: str) -> Package | None:
-    """The Debian package that has a library of this name in a folder of libraries, by its source package."""
-    try:
-        listed = subprocess.run(["dpkg-query", "-S", f"*/{name}"], capture_output=True, text=True, check=False).stdout
-    except FileNotFoundError:
-        return None
-    for line in listed.splitlines():
-        package, _, path = line.partition(": ")
-        text = Path("/usr/share/doc") / package.split(":")[0].split(",")[0] / "copyright"
-        if re.match(rf"(/usr)?/lib/([^/]+-linux-gnu[^/]*/)?{re.escape(name)}$", path) and text.is_file():
-            asked = ["dpkg-query", "-W", "-f", "${source:Package} ${source:Version}", package.split(",")[0]]
-            source, version = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
-            return Package(source, version, text.read_text(encoding="utf-8", errors="replace"))
-    return None
+def owners_by_dpkg(names: list[str]) -> dict[str, Package]:
+    """The Debian package of each name that has one in a folder of libraries, as its source package; none where there is no dpkg."""
+    if not names or shutil.which("dpkg-query") is None:
+        return {}
+    asked = ["dpkg-query", "-S", *(f"*/{name}" for name in names)]
+    listed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    found: dict[str, Package] = {}
+    for line in sorted(listed.splitlines()):
+        owner, _, path = line.partition(": ")
+        folder, _, name = path.rpartition("/")
+        if name in names and name not in found and re.fullmatch(r"(/usr)?/lib(/[^/]+-linux-gnu[^/]*)?", folder):
+            package = owner.split(",")[0]
+            text = Path("/usr/share/doc") / package.split(":")[0] / "copyright"
+            if text.is_file():
+                found[name] = Package(*source_of(package), text.read_text(encoding="utf-8", errors="replace"))
+    return found
+
+
+def source_of(package: str) -> tuple[str, str]:
+    """Source package and version of an installed Debian package."""
+    asked = ["dpkg-query", "-W", "-f", "${source:Package} ${source:Version}", package]
+    source, version = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+    return source, version

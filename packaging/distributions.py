@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 EXTRAS: Mapping[str, tuple[str, ...]] = {"all": ("gpu13",), "small": ()}
 """What of `pyproject.toml` each flavour holds besides the dependencies."""
 LEFT_OUT = frozenset({"nvidia-cublas"})
-"""Not in any bundle though an extra names it: cuBLAS alone is larger than the rest together, and one variant uses it."""
+"""Not in any bundle though an extra names it: cuBLAS is as large as the rest together, one variant uses it, and it is an add-on."""
 KEPT = Path(__file__).parent / "licence_texts"
 
 CLASSIFIERS = {

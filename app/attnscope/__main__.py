@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from attnscope import programs
+
 COMMANDS = ("compare", "map", "variants", "doctor", "engine", "report", "bench")
 NO_DISPLAY = 3
 """Exit code when a window was asked for and none can open."""
@@ -15,6 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 failed, 2 wrong option, 3 no display, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        if words and (program := programs.named(words[0])):
+            return programs.become(program, words[1:])
         if words and words[0] == "--version":
             from attnscope.build_facts import version_line
 

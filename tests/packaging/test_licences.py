@@ -173,20 +173,29 @@ def test_that_libraries_of_the_building_system_are_listed_with_their_text(tmp_pa
     )
     wheel = held("wheel", "MIT", "wheel/core.abi3.so")
     owners = {name: Package("openssl", "3.0", "OpenSSL's words") for name in ("libssl.so.3", "libcrypto.so.3")}
-    rows = bundled_libraries.system_parts(bundle, [wheel], owners.get)
+    rows = bundled_libraries.system_parts(bundle, [wheel], lambda names: {name: owners[name] for name in names})
     assert [(row[0], row[1], row[4][0].words) for row in rows] == [("openssl", "3.0", "OpenSSL's words")]
 
 
 def test_that_a_library_of_nobody_is_refused(tmp_path: Path) -> None:
     bundle = bundle_of(tmp_path, "_internal/libmystery.so.1")
     with pytest.raises(LicenceError, match=r"libmystery\.so\.1 in the bundle belongs to no wheel"):
-        bundled_libraries.system_parts(bundle, [], lambda name: None)
+        bundled_libraries.system_parts(bundle, [], lambda names: {})
 
 
 def test_that_a_library_under_the_gpl_is_refused(tmp_path: Path) -> None:
     bundle = bundle_of(tmp_path, "_internal/libreadline.so.8")
     with pytest.raises(LicenceError, match="leave out the module readline"):
-        bundled_libraries.system_parts(bundle, [], lambda name: Package("readline8", "8", "GPL"))
+        bundled_libraries.system_parts(bundle, [], lambda names: {name: Package("readline8", "8", "GPL") for name in names})
+
+
+@pytest.mark.skipif(
+    not Path("/usr/share/doc/zlib1g/copyright").is_file(), reason="this system keeps no copyright files of Debian's"
+)
+def test_that_debian_says_whose_a_library_is() -> None:
+    found = bundled_libraries.owners_by_dpkg(["libz.so.1", "libmystery.so.1"])
+    assert {name: package.name for name, package in found.items()} == {"libz.so.1": "zlib"}
+    assert "Gailly" in found["libz.so.1"].copyright
 
 
 def test_that_another_interpreter_gets_the_same_arguments_but_not_itself() -> None:
