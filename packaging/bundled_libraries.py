@@ -38,7 +38,7 @@ Row = tuple[str, str, str, str, tuple[Text, ...]]
 def system_parts(
     bundle: Path, held: Iterable[Held], owners: Callable[[list[str]], dict[str, Package]] | None = None
 ) -> list[Row]:
-    """One row for each package of the system whose libraries the bundle holds. `owners`: of libraries' file names; default dpkg.
+    """One row for each package of the system whose libraries the bundle holds. `owners` of file names: dpkg by default.
 
     Raises:
         LicenceError: a library may not be bundled, or is nobody's.

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 EXTRAS: Mapping[str, tuple[str, ...]] = {"all": ("gpu13",), "small": ()}
 """What of `pyproject.toml` each flavour holds besides the dependencies."""
 LEFT_OUT = frozenset({"nvidia-cublas"})
-"""Not in any bundle though an extra names it: cuBLAS is as large as the rest together, one variant uses it, and it is an add-on."""
+"""Not in any bundle though an extra names it: cuBLAS is as large as all the rest, and one variant uses it. It is an add-on."""
 KEPT = Path(__file__).parent / "licence_texts"
 
 CLASSIFIERS = {
@@ -205,8 +205,12 @@ def licence_texts(distribution: metadata.Distribution, told: Kept) -> tuple[Text
             f"{distribution.name} {distribution.version} has no licence text: ask its project for one, "
             f"or keep it in {told.folder.name}/ and name it and its source in kept.toml."
         )
-    found += [Text(file, (told.folder / file).read_text(encoding="utf-8")) for file in files]
-    return tuple(sorted(found, key=lambda text: text.name))
+    return tuple(sorted(found, key=lambda text: text.name)) or kept_texts(key, told)
+
+
+def kept_texts(key: str, told: Kept) -> tuple[Text, ...]:
+    """Those that `kept.toml` names for a package or for Qt."""
+    return tuple(Text(file, (told.folder / file).read_text(encoding="utf-8")) for file in sorted(told.texts.get(key, [])))
 
 
 def is_text(path: str) -> bool:

@@ -142,7 +142,7 @@ def qt(held: Iterable[Held]) -> Part:
     """Qt itself, which PySide6's wheel carries."""
     wheel = next(one for one in held if one.key == "pyside6-essentials")
     source = f"https://download.qt.io/archive/qt/{'.'.join(wheel.version.split('.')[:2])}/{wheel.version}/"
-    return Part("Qt", wheel.version, "LGPL-3.0-only", source, wheel.texts)
+    return Part("Qt", wheel.version, "LGPL-3.0-only", source, distributions.kept_texts("qt", distributions.kept()))
 
 
 def fonts() -> Part:
@@ -181,8 +181,8 @@ def notes(flavour: str, held: Iterable[Held]) -> list[str]:
         "(`_internal/PySide6`, `_internal/shiboken6`): put other builds of the same version line in their place and start the "
         "program again. You may change them for that, and take apart what you need to in order to find faults in your change. "
         f"Sources: https://download.qt.io/archive/qt/{'.'.join(version.split('.')[:2])}/{version}/ and "
-        f"https://download.qt.io/official_releases/QtForPython/pyside6/. Qt holds code of others under permissive licences: "
-        "https://doc.qt.io/qt-6/licenses-used-in-qt.html names each with its text.",
+        f"https://download.qt.io/official_releases/QtForPython/pyside6/. Qt's text also names the code of "
+        "others inside Qt; the list for its newest version is at https://doc.qt.io/qt-6/licenses-used-in-qt.html.",
         "**Libraries inside packages** (OpenBLAS and GCC's runtime in numpy, picture formats in pillow, FreeType and others in "
         "matplotlib) have their licences in the texts of those packages.",
     ]

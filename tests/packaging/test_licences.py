@@ -132,6 +132,7 @@ def test_that_the_small_bundle_s_page_names_all_that_it_holds_and_is_the_same_tw
     assert {"Python", "Qt", "IBM Plex", "SmolLM2-135M-Instruct", "numpy", "pyqtgraph", "PySide6_Essentials"} <= parts.keys()
     assert not {"pytest", "torch", "attnscope", "cupy-cuda13x", "nvidia-cuda-nvrtc"} & parts.keys()
     assert "GNU LESSER GENERAL PUBLIC LICENSE" in parts["Qt"].words
+    assert "Unicode, Inc." in parts["Qt"].words
     assert "SIL OPEN FONT LICENSE" in parts["IBM Plex"].words.upper()
     assert "Name: OpenBLAS" in parts["numpy"].words
     assert not re.search(r"\b20\d\d-\d\d-\d\d\b", page.partition("## Texts")[0])
