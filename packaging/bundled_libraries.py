@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distributions import Held, LicenceError, Text, is_library
+from distributions import Held, LicenceError, is_library
 
 REFUSED = {
     "libreadline": "readline",
@@ -23,7 +23,7 @@ OF_PYTHON = re.compile(r"^(libpython3|python3\d*\.dll|Python$)")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package of the system that builds."""
+    """A package of the system that builds, by its source: one package may have several libraries."""
 
     name: str
     version: str
@@ -31,14 +31,10 @@ class Package:
     """Its licence text."""
 
 
-Row = tuple[str, str, str, str, tuple[Text, ...]]
-"""Name, version, licence, source, texts."""
-
-
-def system_parts(
+def system_packages(
     bundle: Path, held: Iterable[Held], owners: Callable[[list[str]], dict[str, Package]] | None = None
-) -> list[Row]:
-    """One row for each package of the system whose libraries the bundle holds. `owners` of file names: dpkg by default.
+) -> list[Package]:
+    """The packages of the system whose libraries the bundle holds, by name. `owners` of file names: dpkg by default.
 
     Raises:
         LicenceError: a library may not be bundled, or is nobody's.
@@ -52,17 +48,7 @@ def system_parts(
     for name in names:
         if name not in found:
             raise LicenceError(f"{name} in the bundle belongs to no wheel of it and to no package of this system.")
-    packages = {package.name: package for package in found.values()}
-    return [
-        (
-            one.name,
-            one.version,
-            "see its text",
-            f"https://packages.debian.org/source/{one.name}",
-            (Text("copyright", one.copyright),),
-        )
-        for _, one in sorted(packages.items())
-    ]
+    return [package for _, package in sorted({package.name: package for package in found.values()}.items())]
 
 
 def foreign(bundle: Path, held: Iterable[Held]) -> list[str]:
@@ -79,7 +65,7 @@ def foreign(bundle: Path, held: Iterable[Held]) -> list[str]:
 
 
 def owners_by_dpkg(names: list[str]) -> dict[str, Package]:
-    """The Debian package of each name that has one in a folder of libraries, as its source package; none where there is no dpkg."""
+    """The Debian package of each name that lies in a folder of libraries, as its source package; none without dpkg."""
     if not names or shutil.which("dpkg-query") is None:
         return {}
     asked = ["dpkg-query", "-S", *(f"*/{name}" for name in names)]

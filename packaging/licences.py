@@ -24,6 +24,7 @@ from pathlib import Path
 import bundled_libraries
 import distributions
 import product
+from bundled_libraries import Package
 from distributions import Held, LicenceError, Text
 
 ASSETS = product.ROOT / "assets" / "attnscope_assets"
@@ -103,7 +104,7 @@ def third_party(flavour: str, bundle: Path | None = None) -> str:
     if "pyinstaller" in have:
         parts.append(bootloader(text_of_bootloader(have["pyinstaller"]), have["pyinstaller"].version))
     if bundle is not None:
-        parts += [Part(*row) for row in bundled_libraries.system_parts(bundle, held)]
+        parts += map(of_system, bundled_libraries.system_packages(bundle, held))
     return page(flavour, sorted(parts, key=lambda part: part.name.casefold()), notes(flavour, held))
 
 
@@ -171,6 +172,12 @@ def bootloader(texts: tuple[Text, ...], version: str) -> Part:
     """The small program that starts the bundle; its exception lets it start anything."""
     licence = "GPL-2.0-or-later WITH Bootloader-exception"
     return Part("PyInstaller's bootloader", version, licence, f"https://pypi.org/project/pyinstaller/{version}/", texts)
+
+
+def of_system(package: Package) -> Part:
+    """Debian gives no expression for a whole package: its text says the licence of each part."""
+    source = f"https://packages.debian.org/source/{package.name}"
+    return Part(package.name, package.version, "see its text", source, (Text("copyright", package.copyright),))
 
 
 def notes(flavour: str, held: Iterable[Held]) -> list[str]:

@@ -1,10 +1,12 @@
 """The bill of materials of a bundle, CycloneDX 1.6: what it holds, in which versions, under which licences.
 
-python packaging/sbom.py --out dist/attnscope-all.cdx.json [--flavour all|small] [--environment PYTHON] [--wheels FOLDER]
+python packaging/sbom.py --out dist/attnscope-all.cdx.json [--flavour all|small] [--environment PYTHON]
+                         [--wheels FOLDER] [--bundle FOLDER]
 
-Versions are those of `constraints.txt`; an installed package of another version is an error. Hashes of wheels are given for those
-that lie in `--wheels`, as `pip download` left them: an installed package does not know the hash of its wheel. The same lock
-gives the same bytes: there is no timestamp, and the serial number is derived from the content.
+Versions are those of `constraints.txt`; an installed package of another version is an error. Hashes of wheels are given for
+those that lie in `--wheels`, as `pip download` left them: an installed package does not know the hash of its wheel. With
+`--bundle`, what came from the build machine's system (OpenSSL, SQLite, …) is in it too. The same packages give the same bytes:
+there is no timestamp, and the serial number is derived from the content.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import platform
 import re
 import sys
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import bundled_libraries
 import distributions
 import product
+from bundled_libraries import Package
 from distributions import Held, LicenceError
 from licences import elsewhere
 from packaging.requirements import Requirement
@@ -36,13 +42,15 @@ def main() -> int:
     parser.add_argument("--flavour", choices=product.FLAVOURS, default="all")
     parser.add_argument("--environment", metavar="PYTHON")
     parser.add_argument("--wheels", type=Path, metavar="FOLDER")
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="what PyInstaller made")
     options = parser.parse_args()
     if options.environment is not None:
         return elsewhere(options.environment, __file__)
     try:
         held = distributions.closure(distributions.wanted(options.flavour), distributions.installed())
         check_lock(held, lock())
-        bill = document(options.flavour, held, wheel_hashes(options.wheels) if options.wheels else {})
+        others = bundled_libraries.system_packages(options.bundle, held) if options.bundle else []
+        bill = document(options.flavour, held, wheel_hashes(options.wheels) if options.wheels else {}, others)
     except LicenceError as error:
         print(f"sbom: {error}", file=sys.stderr)
         return 1
@@ -82,15 +90,17 @@ def wheel_hashes(folder: Path) -> dict[tuple[str, str], str]:
     return found
 
 
-def document(flavour: str, held: Iterable[Held], hashes: Mapping[tuple[str, str], str]) -> dict[str, Any]:
-    """The whole bill; its serial number is a hash of the rest."""
+def document(
+    flavour: str, held: Iterable[Held], hashes: Mapping[tuple[str, str], str], others: Iterable[Package] = ()
+) -> dict[str, Any]:
+    """The whole bill; its serial number is a hash of the rest. `others`: what the bundle has of the system that builds."""
     held = tuple(held)
     asked = sorted(str(canonicalize_name(one.name)) for one in distributions.wanted(flavour))
     refs = {one.key: purl(one.key, one.version) for one in held}
     program = root(flavour)
-    weights = model()
-    own = [weights["bom-ref"], *(refs[key] for key in asked if key in refs)]
-    depends = {program["bom-ref"]: own, weights["bom-ref"]: []}
+    besides = [model(), python(), *map(of_system, others)]
+    own = [*(part["bom-ref"] for part in besides), *(refs[key] for key in asked if key in refs)]
+    depends = {program["bom-ref"]: own} | {part["bom-ref"]: [] for part in besides}
     depends |= {refs[one.key]: [refs[need] for need in one.needs] for one in held}
     bill = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -98,7 +108,7 @@ def document(flavour: str, held: Iterable[Held], hashes: Mapping[tuple[str, str]
         "specVersion": "1.6",
         "version": 1,
         "metadata": {"component": program},
-        "components": [weights, *(component(one, hashes.get((one.key, one.version), "")) for one in held)],
+        "components": [*besides, *(component(one, hashes.get((one.key, one.version), "")) for one in held)],
         "dependencies": [{"ref": ref, "dependsOn": sorted(needs)} for ref, needs in sorted(depends.items())],
     }
     content = json.dumps(bill, sort_keys=True)
@@ -167,9 +177,28 @@ def model() -> Component:
     }
 
 
+def python() -> Component:
+    """The interpreter that runs this, and is bundled."""
+    version = platform.python_version()
+    return {
+        "type": "platform",
+        "bom-ref": f"pkg:generic/python@{version}",
+        "name": "Python",
+        "version": version,
+        "purl": f"pkg:generic/python@{version}",
+        "licenses": [{"expression": "PSF-2.0"}],
+    }
+
+
+def of_system(package: Package) -> Component:
+    """Libraries of the system that builds; Debian states no licence of a whole package."""
+    ref = f"pkg:deb/debian/{quote(package.name)}@{quote(package.version)}?arch=source"
+    return {"type": "library", "bom-ref": ref, "name": package.name, "version": package.version, "purl": ref}
+
+
 def purl(key: str, version: str) -> str:
     """Package URL (purl-spec, type pypi): the name in lower case with `-`."""
-    return f"pkg:pypi/{key}@{version.replace('+', '%2B')}"
+    return f"pkg:pypi/{key}@{quote(version)}"
 
 
 if __name__ == "__main__":

@@ -174,20 +174,22 @@ def test_that_libraries_of_the_building_system_are_listed_with_their_text(tmp_pa
     )
     wheel = held("wheel", "MIT", "wheel/core.abi3.so")
     owners = {name: Package("openssl", "3.0", "OpenSSL's words") for name in ("libssl.so.3", "libcrypto.so.3")}
-    rows = bundled_libraries.system_parts(bundle, [wheel], lambda names: {name: owners[name] for name in names})
-    assert [(row[0], row[1], row[4][0].words) for row in rows] == [("openssl", "3.0", "OpenSSL's words")]
+    packages = bundled_libraries.system_packages(bundle, [wheel], lambda names: {name: owners[name] for name in names})
+    assert packages == [Package("openssl", "3.0", "OpenSSL's words")]
+    part = licences.of_system(packages[0])
+    assert (part.name, part.version, part.texts[0].words) == ("openssl", "3.0", "OpenSSL's words")
 
 
 def test_that_a_library_of_nobody_is_refused(tmp_path: Path) -> None:
     bundle = bundle_of(tmp_path, "_internal/libmystery.so.1")
     with pytest.raises(LicenceError, match=r"libmystery\.so\.1 in the bundle belongs to no wheel"):
-        bundled_libraries.system_parts(bundle, [], lambda names: {})
+        bundled_libraries.system_packages(bundle, [], lambda names: {})
 
 
 def test_that_a_library_under_the_gpl_is_refused(tmp_path: Path) -> None:
     bundle = bundle_of(tmp_path, "_internal/libreadline.so.8")
     with pytest.raises(LicenceError, match="leave out the module readline"):
-        bundled_libraries.system_parts(bundle, [], lambda names: {name: Package("readline8", "8", "GPL") for name in names})
+        bundled_libraries.system_packages(bundle, [], lambda names: {name: Package("readline8", "8", "GPL") for name in names})
 
 
 @pytest.mark.skipif(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from pathlib import Path
 
 import distributions
 import pytest
 import sbom
 from attnscope_engine.model.location import FILE_SHA256
+from bundled_libraries import Package
 from distributions import Held, LicenceError, Text
 
 
@@ -41,6 +43,15 @@ def test_that_the_model_is_in_it_by_its_hash() -> None:
     weights = next(part for part in bill["components"] if part["type"] == "machine-learning-model")
     assert weights["hashes"] == [{"alg": "SHA-256", "content": FILE_SHA256}]
     assert weights["bom-ref"] in next(row["dependsOn"] for row in bill["dependencies"] if row["ref"].startswith("attnscope"))
+
+
+def test_that_what_the_system_gave_is_in_it() -> None:
+    bill = sbom.document("small", [NUMPY], {}, [Package("zlib", "1:1.2.13.dfsg-1", "words")])
+    parts = {part["name"]: part for part in bill["components"]}
+    assert parts["zlib"]["purl"] == "pkg:deb/debian/zlib@1%3A1.2.13.dfsg-1?arch=source"
+    assert parts["Python"]["version"] == platform.python_version()
+    needs = next(row["dependsOn"] for row in bill["dependencies"] if row["ref"].startswith("attnscope"))
+    assert {parts["zlib"]["bom-ref"], parts["Python"]["bom-ref"]} <= set(needs)
 
 
 def test_that_a_hash_is_there_only_when_the_wheel_is(tmp_path: Path) -> None:
