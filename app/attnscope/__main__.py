@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from attnscope import __version__, programs
+from attnscope import programs
 
 COMMANDS = ("compare", "map", "variants", "doctor", "engine", "report", "bench")
 NO_DISPLAY = 3
@@ -20,7 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
         if words and (program := programs.named(words[0])):
             return programs.become(program, words[1:])
         if words and words[0] == "--version":
-            print(f"attnscope {__version__}")
+            from attnscope.build_facts import version_line
+
+            print(version_line())
             return 0
         if words and (words[0] in COMMANDS or words[0] in {"-h", "--help"}):
             from attnscope.cli.arguments import run

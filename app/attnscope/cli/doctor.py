@@ -8,8 +8,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from attnscope import programs
+from attnscope.build_facts import build_facts
+from attnscope.files import data_folder
 
 PROBE_LIMIT_S = 30
 
@@ -41,7 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(architectures: Sequence[str] = ()) -> list[dict[str, object]]:
-    return [*engine_checks(architectures), *qt_checks()]
+    return [*product_checks(), *engine_checks(architectures), *qt_checks()]
+
+
+def product_checks() -> list[dict[str, object]]:
+    """Which Attnscope this is and where it keeps what it keeps; add-ons would be told here."""
+    facts = build_facts()
+    build = finding("Attnscope", True, False, f"{facts.version}, {facts.build()}") | {"facts": asdict(facts)}
+    return [build, finding("Data", True, False, str(data_folder()))]
 
 
 def engine_checks(architectures: Sequence[str] = ()) -> list[dict[str, object]]:
