@@ -1,6 +1,6 @@
 """The icon as each system wants it: PNG by size (Linux), one .ico (Windows), one .icns (macOS). Standard library only.
 
-python packaging/icon_files.py     writes dist/attnscope.ico and dist/attnscope.icns
+python packaging/icon_files.py     writes windows/attnscope.ico and macos/attnscope.icns, which are kept with the sources
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import product
 
 SIZES = (16, 22, 24, 32, 48, 64, 128, 256, 512)
 """Pixels; `render_app_icon.py` draws them."""
+HERE = Path(__file__).parent
+WINDOWS_ICON, APPLE_ICON = HERE / "windows" / f"{product.COMMAND}.ico", HERE / "macos" / f"{product.COMMAND}.icns"
 WINDOWS_SIZES = (16, 24, 32, 48, 64, 256)
 APPLE_TYPES = (
     (b"icp4", 16),
@@ -28,7 +30,7 @@ APPLE_TYPES = (
 
 def png(size: int) -> Path:
     """The picture of that many pixels; the one of 256 is the application's own."""
-    return product.ICON_256 if size == 256 else Path(__file__).with_name("icons") / f"{product.COMMAND}-{size}.png"
+    return product.ICON_256 if size == 256 else HERE / "icons" / f"{product.COMMAND}-{size}.png"
 
 
 def ico(pictures: dict[int, bytes]) -> bytes:
@@ -60,9 +62,7 @@ def apple_icon() -> bytes:
 
 
 def main() -> None:
-    product.DIST.mkdir(parents=True, exist_ok=True)
-    for suffix, data in (("ico", windows_icon()), ("icns", apple_icon())):
-        path = product.DIST / f"{product.COMMAND}.{suffix}"
+    for path, data in ((WINDOWS_ICON, windows_icon()), (APPLE_ICON, apple_icon())):
         path.write_bytes(data)
         print(path)
 

@@ -1,4 +1,5 @@
-"""Renders the icon's drawing to pictures: attnscope-256.png beside it, the sizes that installers need to packaging/icons.
+"""Renders the icon's drawing to pictures: attnscope-256.png beside it, the sizes that installers need to
+packaging/icons, and Windows' and Apple's files of several.
 
 Run after the drawing was changed. The pictures are kept with the sources, so that no recipe needs Qt.
 """
@@ -34,3 +35,4 @@ if __name__ == "__main__":
     app = QGuiApplication(["render_app_icon", "-platform", "offscreen"])
     for side in icon_files.SIZES:
         save(side, icon_files.png(side))
+    icon_files.main()

@@ -1,4 +1,4 @@
-"""What tells a Linux desktop about the program: menu entry, type of files, AppStream component, icons; and other texts with its names."""
+"""What tells a Linux desktop about the program: menu entry, type of files, AppStream component, icons."""
 
 from __future__ import annotations
 

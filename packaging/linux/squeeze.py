@@ -1,8 +1,8 @@
 """Compresses what nfpm packed with xz, on all cores.
 
-nfpm compresses on one core, and its xz (like its zstd) leaves packages a fifth larger than that of XZ Utils. So it packs lightly, and
-this changes the compressed part of the package and what names it: in a .deb a member of the archive, in an .rpm the payload with its
-digests. `rpm -K` and `dpkg-deb` check the results in check.py.
+nfpm compresses on one core, and its xz (like its zstd) leaves packages a fifth larger than that of XZ Utils. So it packs
+lightly, and this changes the compressed part of the package and what names it: in a .deb a member of the archive, in an .rpm
+the payload with its digests. check.py has `dpkg-deb` and `rpm -K` read the results.
 """
 
 from __future__ import annotations
