@@ -1,6 +1,8 @@
-"""Makes the disk image of a bundle, on a Mac: python packaging/macos/dmg.py FLAVOUR
+"""Makes the disk image of a bundle, on a Mac.
 
-Needs dmgbuild (pip install dmgbuild==1.6.5). Sign the program before (sign.sh), the image after.
+python packaging/macos/dmg.py FLAVOUR
+
+Needs dmgbuild (pip install dmgbuild==1.6.7). Sign the program before (sign.sh), the image after.
 """
 
 from __future__ import annotations
@@ -41,7 +43,6 @@ def settings(program: Path) -> dict[str, Any]:
         "window_rect": ((200, 200), (540, 340)),
         "default_view": "icon-view",
         "icon_size": 112,
-        "license": {"default-language": "en_US", "licenses": {"en_US": str(product.LICENCE_FILE)}},
     }
 
 
@@ -49,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Makes the disk image of a bundle, on a Mac.")
     parser.add_argument("flavour", choices=product.FLAVOURS)
     flavour: str = parser.parse_args().flavour
-    if sys.platform != "darwin":
+    if platform.system() != "Darwin":
         raise SystemExit("A disk image can only be made on a Mac.")
     program = app(flavour)
     if not program.is_dir():

@@ -1,7 +1,8 @@
-"""Makes the Windows installer of a bundle, on Windows or Linux: needs NSIS 3.08 with its 64-bit stubs (Debian's and Ubuntu's have them).
+"""Makes the Windows installer of a bundle, on Linux or Windows.
 
 python packaging/windows/installer.py FLAVOUR [--payload FOLDER]
 
+Needs NSIS 3.08 with its 64-bit stubs, which Debian's and Ubuntu's have (apt-get install nsis).
 The payload is made on Windows (PyInstaller builds for the system it runs on): `attnscope.exe`, the window, and `attnscopec.exe`,
 the same program with a console, for the commands.
 """
@@ -37,7 +38,7 @@ def quoted(path: Path, base: str) -> str:
 
 
 def removal(stage: Path) -> str:
-    """The macro that removes what lies in `stage` from $INSTDIR, and nothing else: files, then the folders that are empty by then."""
+    """The macro that removes what lies in `stage` from $INSTDIR, and nothing else: files, then folders, where empty."""
     paths = sorted(path.relative_to(stage) for path in stage.rglob("*"))
     files = [f"  Delete {quoted(path, '$INSTDIR')}" for path in paths if not (stage / path).is_dir()]
     folders = [f"  RMDir {quoted(path, '$INSTDIR')}" for path in reversed(paths) if (stage / path).is_dir()]
@@ -79,7 +80,7 @@ def make(payload: Path, target: Path, version: str) -> None:
     """Raises: SystemExit: makensis is not there; CalledProcessError: it failed or warned."""
     tool = shutil.which("makensis")
     if tool is None:
-        raise SystemExit("makensis is not there: apt-get install nsis, or choco install nsis")
+        raise SystemExit("makensis is not there: apt-get install nsis")
     with tempfile.TemporaryDirectory() as folder:
         stage = Path(folder) / "stage"
         write_stage(stage, payload)

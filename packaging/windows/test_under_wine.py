@@ -2,8 +2,8 @@
 
 python packaging/windows/test_under_wine.py
 
-Needs makensis, wine64 and MinGW (apt-get install nsis wine wine64 gcc-mingw-w64-x86-64). Not part of the test suite: it takes a minute.
-The payload is small, the installer is the real one.
+Needs makensis, wine64 and MinGW (apt-get install nsis wine wine64 gcc-mingw-w64-x86-64).
+It takes minutes, so the test suite leaves it out. The payload is small, the installer is the real one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,11 @@
+"""The recipes are scripts that import each other by name: their folders go on the path, as when one is started."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+PACKAGING = Path(__file__).parents[2] / "packaging"
+for folder in (PACKAGING, *(PACKAGING / name for name in ("linux", "windows", "macos"))):
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
