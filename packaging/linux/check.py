@@ -74,7 +74,9 @@ def main() -> None:
     files: list[Path] = parser.parse_args().files
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
-        raise SystemExit(f"Not here: {', '.join(missing)}. apt-get install desktop-file-utils appstream libxml2-utils shared-mime-info rpm")
+        raise SystemExit(
+            f"Not here: {', '.join(missing)}. apt-get install desktop-file-utils appstream libxml2-utils shared-mime-info rpm"
+        )
     with tempfile.TemporaryDirectory() as folder:
         integration.write(Path(folder), integration.files())
         results = desktop_texts(Path(folder))

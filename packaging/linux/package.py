@@ -28,43 +28,26 @@ import product
 import squeeze
 
 OPT = f"/opt/{product.COMMAND}"
-DEB_DEPENDS = (
-    "libc6 (>= 2.35)",
-    "libgl1",
-    "libegl1",
-    "libfontconfig1",
-    "libxkbcommon0",
-    "libdbus-1-3",
-    "libglib2.0-0",
-    "libstdc++6 (>= 12)",
-    "libgcc-s1",
-    "libexpat1",
-    "libxcb-cursor0",
-    "libxcb-icccm4",
-    "libxcb-keysyms1",
-    "libxcb-shape0",
-    "libxcb-xkb1",
-    "libxkbcommon-x11-0",
-    "fonts-dejavu-core | fonts-liberation",
+SYSTEM = (
+    ("libc6 (>= 2.35)", "glibc >= 2.35"),
+    ("libstdc++6 (>= 12)", "libstdc++ >= 12"),
+    ("libgcc-s1", "libgcc"),
+    ("libexpat1", "expat"),
+    ("libgl1", "libglvnd-glx"),
+    ("libegl1", "libglvnd-egl"),
+    ("libfontconfig1", "fontconfig"),
+    ("libdbus-1-3", "dbus-libs"),
+    ("libglib2.0-0", "glib2"),
+    ("libxkbcommon0", "libxkbcommon"),
+    ("libxkbcommon-x11-0", "libxkbcommon-x11"),
+    ("libxcb-cursor0", "xcb-util-cursor"),
+    ("libxcb-icccm4", "xcb-util-wm"),
+    ("libxcb-keysyms1", "xcb-util-keysyms"),
+    ("libxcb-shape0", "libxcb"),
+    ("libxcb-xkb1", "libxcb"),
+    ("fonts-dejavu-core | fonts-liberation", "dejavu-sans-fonts"),
 )
-RPM_DEPENDS = (
-    "glibc >= 2.35",
-    "libglvnd-glx",
-    "libglvnd-egl",
-    "fontconfig",
-    "libxkbcommon",
-    "dbus-libs",
-    "glib2",
-    "libstdc++",
-    "libgcc",
-    "expat",
-    "xcb-util-cursor",
-    "xcb-util-wm",
-    "xcb-util-keysyms",
-    "libxcb",
-    "libxkbcommon-x11",
-    "dejavu-sans-fonts",
-)
+"""What a bundle leaves to the system: as Debian and Ubuntu call it, and as Fedora and RHEL do."""
 
 
 def package_name(flavour: str) -> str:
@@ -101,8 +84,8 @@ def recipe(flavour: str, program: Path, stage: Path) -> dict[str, Any]:
         "scripts": {"postinstall": refresh, "postremove": refresh},
         "conflicts": others,
         "overrides": {
-            "deb": {"depends": list(DEB_DEPENDS), "replaces": others, "suggests": ["nvidia-driver"] if flavour == "all" else []},
-            "rpm": {"depends": list(RPM_DEPENDS)},
+            "deb": {"depends": [debian for debian, _ in SYSTEM], "replaces": others, "suggests": ["nvidia-driver"] if flavour == "all" else []},
+            "rpm": {"depends": list(dict.fromkeys(fedora for _, fedora in SYSTEM))},
         },
         "deb": {"compression": "none"},
         "rpm": {"compression": "gzip:1", "summary": product.SUMMARY, "group": "Applications/Engineering"},
