@@ -1,4 +1,4 @@
-"""What the product is called and where its pieces lie: the one place that every recipe reads. Standard library only."""
+"""What the product is called and where its pieces lie: every recipe of this folder reads it here. Standard library only."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from attnscope import __version__
+from attnscope import programs
 
 COMMANDS = ("compare", "map", "variants", "doctor", "engine", "report", "bench")
 NO_DISPLAY = 3
@@ -17,8 +17,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 failed, 2 wrong option, 3 no display, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        if words and (program := programs.named(words[0])):
+            return programs.become(program, words[1:])
         if words and words[0] == "--version":
-            print(f"attnscope {__version__}")
+            from attnscope.build_facts import version_line
+
+            print(version_line())
             return 0
         if words and (words[0] in COMMANDS or words[0] in {"-h", "--help"}):
             from attnscope.cli.arguments import run

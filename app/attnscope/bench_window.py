@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from attnscope import programs
+
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication
 
@@ -60,7 +62,7 @@ def run_child(task: str) -> str:
         folders = dict.fromkeys(("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"), home)
         environment = {**os.environ, **folders, CHILD: repr(time.time())}
         environment.setdefault("QT_QPA_PLATFORM", "offscreen")
-        command = [sys.executable, "-m", "attnscope.bench_window", *task.split()]
+        command = programs.command("bench-window", *task.split())
         return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attnscope_engine.protocol import FileSource, TextSource
 
-from attnscope import __version__
+from attnscope.build_facts import build_facts
 from attnscope.files import read_limited
 from attnscope.session import SUFFIX, Session, SessionError, load_session, save_session
 from attnscope.state import Notice, Settings, measurement_key
@@ -86,7 +86,7 @@ class Documents:
         path = path if path.suffix else path.with_suffix(SUFFIX)
         state = self._store.state
         try:
-            save_session(path, state.settings, state.live.measurements.values(), f"Attnscope {__version__}")
+            save_session(path, state.settings, state.live.measurements.values(), build_facts().program())
         except SessionError as error:
             self.tell("danger", str(error), (("Save elsewhere", "save_session_as"),))
             return False

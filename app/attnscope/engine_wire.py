@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 
 import msgspec
 from attnscope_engine.protocol import PROTOCOL, ProtocolFault
+
+from attnscope import programs
 
 SLEPT_S = 2.0
 """A jump of the clock that counts sleep against the one that does not: the computer slept."""
@@ -15,7 +16,7 @@ SLEPT_S = 2.0
 
 def default_command(device: str = "auto") -> tuple[str, ...]:
     """The engine of this installation."""
-    return (sys.executable, "-m", "attnscope_engine", "--device", device)
+    return programs.command("engine", "--device", device)
 
 
 def on_cpu(command: Sequence[str]) -> tuple[str, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import msgspec
 from PySide6.QtCore import QObject, QProcess
 
+from attnscope import programs
 from attnscope.figures.job import FigureJob
 
 Done = Callable[[bytes], None]
@@ -37,7 +37,8 @@ class FigureProcess(QObject):
             self._process = QProcess(self)
             self._process.finished.connect(self._ended)
         self._told = done, failed
-        self._process.start(sys.executable, ["-m", "attnscope.figures", *(["--copies"] if copies else [])])
+        program, *arguments = programs.command("figures", *(["--copies"] if copies else []))
+        self._process.start(program, arguments)
         self._process.write(msgspec.msgpack.encode(job))
         self._process.closeWriteChannel()
 

@@ -106,6 +106,7 @@ QScrollBar::add-line, QScrollBar::sub-line { width: 0; height: 0; }
 QScrollBar::add-page, QScrollBar::sub-page { background: transparent; }
 QTableView, QListView, QTreeView { background: $panel; border: 1px solid $line; gridline-color: $line; outline: none;
   alternate-background-color: $panel; selection-background-color: $tint; selection-color: $text1; }
+QTableView::item { padding: 0 5px; border: none; }
 QHeaderView::section { background: $panel; color: $text3; border: none; border-bottom: 1px solid $line; padding: 4px 8px; }
 QTableCornerButton::section { background: $panel; border: none; }
 QProgressBar { background: $hover; border: none; text-align: center; color: transparent; max-height: 6px; min-height: 6px; }

@@ -1,6 +1,7 @@
 """What this machine has of what the engine can use, and what to do about each thing that is missing.
 
-Run as a process of its own (`python -m attnscope_engine.doctor` prints JSON): a broken driver may hang or abort it.
+Run as a process of its own (`python -m attnscope_engine.doctor` prints JSON): a broken driver may hang or abort it. Words after
+it are architectures, such as `sm_90a`, that a kernel is compiled for, whether or not such a card is here.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import importlib.util
 import json
 import platform
 import sys
+import time
 from importlib import metadata
 
 from msgspec import Struct, to_builtins
@@ -27,6 +29,14 @@ class Check(Struct, frozen=True):
 
 
 CUBLAS_ADVICE = "Needed for Naive on an NVIDIA GPU only: it comes with 'attnscope[gpu13]' or 'attnscope[gpu12]'."
+
+
+LEAST_SHARED_BYTES = 99 << 10
+"""Of a block, on the cards since sm_80 that have least."""
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def version_of(*names: str) -> str:
@@ -84,7 +94,7 @@ def check_cublas() -> Check:
             cuda_products.load()
             return Check("cuBLAS", True, False, "of the CUDA toolkit")
         except Exception as error:  # noqa: BLE001 (whatever the library does, the doctor goes on)
-            return Check("cuBLAS", False, False, f"not found ({error})", CUBLAS_ADVICE)
+            return Check("cuBLAS", False, False, f"not found ({first_line(error)})", CUBLAS_ADVICE)
     return Check("cuBLAS", False, False, "not installed", CUBLAS_ADVICE)
 
 
@@ -117,8 +127,30 @@ def examine() -> list[Check]:
     return found
 
 
+def check_compiler(arch: str) -> Check:
+    """Flash's own text at head_dim 128, compiled now: nothing is taken from the cache of kernels."""
+    from attnscope_engine import cuda
+    from attnscope_engine.cuda import hopper
+    from attnscope_engine.devices import cubins, nvrtc
+    from attnscope_engine.scores import ScoreChange
+
+    if arch == "sm_90a":
+        defines = hopper.plan(128, 8192, 8192, 8192, True, "fp16").defines("fp16", True)
+    else:
+        defines = cuda.softmax_tiling("Flash", 128, "fp16", LEAST_SHARED_BYTES, 0).defines(True)
+    options = cubins.flags({**defines, **ScoreChange(0, False).defines()})
+    name = f"Kernel, {arch}"
+    began = time.monotonic()
+    try:
+        code, _ = nvrtc.compile_cubin(cubins.source_of("softmax_tiled"), "softmax_tiled.cu", arch, options)
+    except Exception as error:  # noqa: BLE001 (whatever the compiler does, the doctor says it)
+        return Check(name, False, True, f"does not compile: {first_line(error)}", "NVRTC of CUDA 13 compiles sm_75 to sm_120.")
+    return Check(name, True, True, f"Flash compiled in {time.monotonic() - began:.1f} s, {len(code) / 1024:.0f} KiB")
+
+
 def main() -> int:
-    sys.stdout.write(json.dumps([to_builtins(check) for check in examine()]) + "\n")
+    found = examine() + [check_compiler(arch) for arch in sys.argv[1:]]
+    sys.stdout.write(json.dumps([to_builtins(check) for check in found]) + "\n")
     return 0
 
 

@@ -28,6 +28,8 @@ import product
 import squeeze
 
 OPT = f"/opt/{product.COMMAND}"
+THIRD_PARTY = Path("_internal/attnscope_assets", product.THIRD_PARTY.name)
+"""Licences of what is bundled, in the program's folder."""
 SYSTEM = (
     ("libc6 (>= 2.35)", "glibc >= 2.35"),
     ("libstdc++6 (>= 12)", "libstdc++ >= 12"),
@@ -66,6 +68,8 @@ def recipe(flavour: str, program: Path, stage: Path) -> dict[str, Any]:
     for folder, target in ((stage / "share", "/usr/share"), (stage / "doc", f"/usr/share/doc/{name}")):
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         contents += [{"src": str(path), "dst": f"{target}/{path.relative_to(folder)}"} for path in files]
+    if (program / THIRD_PARTY).exists():
+        contents.append({"src": f"{OPT}/{THIRD_PARTY}", "dst": f"/usr/share/doc/{name}/{THIRD_PARTY.name}", "type": "symlink"})
     refresh = str(stage / "refresh.sh")
     return {
         "name": name,
@@ -84,7 +88,11 @@ def recipe(flavour: str, program: Path, stage: Path) -> dict[str, Any]:
         "scripts": {"postinstall": refresh, "postremove": refresh},
         "conflicts": others,
         "overrides": {
-            "deb": {"depends": [debian for debian, _ in SYSTEM], "replaces": others, "suggests": ["nvidia-driver"] if flavour == "all" else []},
+            "deb": {
+                "depends": [debian for debian, _ in SYSTEM],
+                "replaces": others,
+                "suggests": ["nvidia-driver"] if flavour == "all" else [],
+            },
             "rpm": {"depends": list(dict.fromkeys(fedora for _, fedora in SYSTEM))},
         },
         "deb": {"compression": "none"},
@@ -100,15 +108,9 @@ def description(flavour: str) -> str:
     return f"What attention variants do (their exact maps) and what they cost\n(time, memory, scaling), side by side.\n{gpu}"
 
 
-def documents() -> dict[str, Path]:
-    """Texts that travel with every installer, by name. THIRD_PARTY.md is there once `licences.py` has made it."""
-    there = {"LICENSE": product.LICENCE_FILE, "THIRD_PARTY.md": product.THIRD_PARTY}
-    return {name: path for name, path in there.items() if path.exists()}
-
-
 def write_stage(stage: Path) -> None:
     integration.write(stage / "share", integration.files())
-    integration.write(stage / "doc", {name: path.read_bytes() for name, path in documents().items()})
+    integration.write(stage / "doc", {"LICENSE": product.LICENCE_FILE.read_bytes()})
     integration.write(
         stage,
         {"doc/copyright": integration.filled("copyright").encode(), "refresh.sh": integration.filled("refresh.sh").encode()},
@@ -155,7 +157,7 @@ def make_tar(flavour: str, program: Path) -> Path:
         stage = Path(folder)
         integration.write(stage / "share", integration.files())
         integration.write(stage, {"install.sh": integration.filled("install.sh").encode()})
-        integration.write(stage, {name: path.read_bytes() for name, path in documents().items()})
+        integration.write(stage, {"LICENSE": product.LICENCE_FILE.read_bytes()})
         packer = subprocess.Popen(squeeze.XZ, stdin=subprocess.PIPE, stdout=file)
         with tarfile.open(fileobj=packer.stdin, mode="w|", format=tarfile.PAX_FORMAT) as archive:
             for path in sorted(stage.iterdir()):
@@ -183,9 +185,7 @@ def make_appdir(flavour: str, program: Path) -> Path:
     share = integration.files()
     integration.write(target / "usr/share", share)
     integration.write(target, {"AppRun": integration.filled("AppRun").encode()})
-    integration.write(
-        target, {f"usr/share/doc/{package_name(flavour)}/{name}": path.read_bytes() for name, path in documents().items()}
-    )
+    integration.write(target, {f"usr/share/doc/{package_name(flavour)}/LICENSE": product.LICENCE_FILE.read_bytes()})
     integration.write(target, {f"{product.ID}.desktop": share[f"applications/{product.ID}.desktop"]})
     integration.write(target, {f"{product.ID}.png": product.ICON_256.read_bytes()})
     (target / "usr/bin").mkdir()

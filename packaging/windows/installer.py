@@ -46,12 +46,10 @@ def removal(stage: Path) -> str:
 
 
 def write_stage(stage: Path, payload: Path) -> None:
-    """Everything that is installed: the payload, the icon of files, the licences."""
+    """Everything that is installed: the payload (which holds the licences of others), the icon of files, our licence."""
     shutil.copytree(payload, stage)
     shutil.copy2(icon_files.WINDOWS_ICON, stage / icon_files.WINDOWS_ICON.name)
-    for path in (product.LICENCE_FILE, product.THIRD_PARTY):
-        if path.exists():
-            shutil.copy2(path, stage / (path.name if path.suffix else f"{path.name}.txt"))
+    shutil.copy2(product.LICENCE_FILE, stage / "LICENSE.txt")
 
 
 def size_kib(folder: Path) -> int:

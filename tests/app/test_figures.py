@@ -8,12 +8,15 @@ import json
 import re
 import struct
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
 from attnscope.figures.data import map_figure, memory_figure, provenance, scaling_figure
 from attnscope.figures.job import FORMATS, FigureJob, provenance_line
 from attnscope.figures.render import as_text_table, copies, render
+from attnscope_engine.catalogue import variants
 from attnscope_engine.protocol import (
     MASKED,
     Array,
@@ -172,3 +175,19 @@ def test_that_the_line_of_provenance_is_short_and_ordered() -> None:
 def test_that_a_figure_with_nothing_measured_is_still_drawn() -> None:
     figure = scaling_figure(WORKLOAD, CHOICES, [], (256, 512), on="cpu")
     assert render(FigureJob(figure, dpi=60)).startswith(MAGIC["png"])
+
+
+@pytest.mark.parametrize("draw", [scaling_figure, memory_figure])
+def test_that_every_variant_of_the_catalogue_is_drawn_as_measured(draw: Callable[..., Any]) -> None:
+    """Some are marked by a polygon of our own, which not every call of the library takes."""
+    for name in variants():
+        choice = Choice(name)
+        rows = [measured(512, choice, 0.01), measured(1024, choice, 0.02)]
+        more = (
+            {"free_bytes": 8 << 30}
+            if draw is memory_figure
+            else {"ceilings": CEILINGS, "free_bytes": 8 << 30, "total_bytes": 8 << 30}
+        )
+        lengths = () if draw is memory_figure else ((512, 1024),)
+        figure = draw(WORKLOAD, (choice,), rows, *lengths, on="cpu", **more)
+        assert render(FigureJob(figure, dpi=40, provenance=provenance(WORKLOAD, DEVICE, rows))).startswith(MAGIC["png"]), name

@@ -105,3 +105,12 @@ def test_that_the_version_needs_no_heavy_import() -> None:
     code = f"import sys; from attnscope.__main__ import main; main(['--version']); print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_that_the_doctor_compiles_for_cards_that_are_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "--json", "--compile", "sm_80,sm_90a,sm_12"])
+    found = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert found["Kernel, sm_80"]["ok"]
+    assert found["Kernel, sm_90a"]["ok"]
+    assert not found["Kernel, sm_12"]["ok"]
+    assert "CUDA 13" in found["Kernel, sm_12"]["advice"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-PACKAGING = Path(__file__).parents[2] / "packaging"
-for folder in (PACKAGING, *(PACKAGING / name for name in ("linux", "windows", "macos"))):
+FOLDER = Path(__file__).resolve().parents[2] / "packaging"
+for folder in (FOLDER, *(FOLDER / name for name in ("linux", "windows", "macos"))):
     if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+        sys.path.insert(0, str(folder))

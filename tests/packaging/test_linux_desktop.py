@@ -9,11 +9,10 @@ import icon_files
 import integration
 import product
 import pytest
-from PySide6.QtGui import QGuiApplication
-from pytestqt.qtbot import QtBot
-
 from attnscope import application
 from attnscope.session import SUFFIX
+from PySide6.QtGui import QGuiApplication
+from pytestqt.qtbot import QtBot
 
 MIME_NAMESPACE = "{http://www.freedesktop.org/standards/shared-mime-info}"
 

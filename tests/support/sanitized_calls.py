@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from attnscope_engine import catalogue
 from attnscope_engine.devices import nvrtc
-from attnscope_engine.devices.cuda import CudaDevice, Scratch
+from attnscope_engine.devices.cuda import CudaDevice, Scratch, from_bits
 from attnscope_engine.protocol import Dtype, Workload
 
 MARK = "--- from here on, a planted bug"
@@ -48,20 +48,33 @@ CALLS: tuple[tuple[str, Dtype, tuple[int, int, int, int], int, bool, dict[str, i
 )
 """Variant, dtype, (H, G, N, M), head_dim, causal, parameters."""
 
+ONE_LANE_ARRIVES = ("linear", "performer")
+"""Whose Hopper kernels hand shared memory on by a warp's own barrier and one arrival of its first lane at a barrier in memory.
 
-def run(device: CudaDevice) -> None:
-    """Every call once, on memory that nothing has written before."""
+racecheck reports each such hand-over (on an H100 most as 992 of 1,024 pairs: those of the 31 other lanes). Their order is
+checked by the model of the chip in `tests/engine`, which runs threads in random order on poisoned memory.
+"""
+
+
+def run(device: CudaDevice, tool: str) -> None:
+    """Every call once, on workspaces that nothing has written before.
+
+    Raises: AssertionError where a number of the output was left as it was before. (initcheck can not tell: it does not see the
+    stores of Hopper's copy engine.)
+    """
     rng = np.random.default_rng(3)
     for name, dtype, (heads, kv_heads, n, m), head_dim, causal, values in CALLS:
+        if tool == "racecheck" and name in ONE_LANE_ARRIVES and not device.portable:
+            continue
         variant = catalogue.find(name)
         workload = Workload(seq_len=n, num_heads=heads, num_kv_heads=kv_heads, head_dim=head_dim, dtype=dtype, causal=causal)
         shapes = ((1, heads, n, head_dim), (1, kv_heads, m, head_dim), (1, kv_heads, m, head_dim))
         with device.stream:
             q, k, v = (device.upload(rng.standard_normal(shape, np.float32), dtype) for shape in shapes)
-            out = device.cupy.empty(q.shape, q.dtype)
+            out = device.upload(np.full(q.shape, np.nan, np.float32), dtype)
             device.call(variant, q, k, v, out, workload, variant.parse(values), Scratch())
             device.stream.synchronize()
-            out.get()
+            assert not np.isnan(from_bits(out.get(), dtype)).any(), (name, head_dim)
 
 
 def plant(device: CudaDevice, tool: str) -> None:
@@ -78,6 +91,6 @@ def plant(device: CudaDevice, tool: str) -> None:
 
 if __name__ == "__main__":
     card = CudaDevice(portable="--portable" in sys.argv)
-    run(card)
+    run(card, sys.argv[1])
     print(MARK, flush=True)
     plant(card, sys.argv[1])

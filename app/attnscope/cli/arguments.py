@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from attnscope import __version__
+from attnscope.build_facts import version_line
 from attnscope.cli import bench, compare, doctor, engine, map, report, variants  # noqa: A004 (the command is called map)
 from attnscope.cli.shape import UsageError
 from attnscope.headless_engine import EngineGoneError
@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The whole grammar."""
     top = Parser(prog="attnscope", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    top.add_argument("--version", action="version", version=f"attnscope {__version__}")
+    top.add_argument("--version", action="version", version=version_line())
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for command in (compare, map, report, variants, doctor, bench, engine):
         command.add(commands)

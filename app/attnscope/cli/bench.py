@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 
+from attnscope import programs
 from attnscope.cli.shape import UsageError
 
-BENCHES = {
-    "cpu": "attnscope_engine.bench_cpu",
-    "exact": "attnscope_engine.bench_exact",
-    "family": "attnscope_engine.bench_family",
-    "window": "attnscope.bench_window",
-}
+BENCHES = ("cpu", "exact", "family", "window")
+"""Each is `bench-<name>` among the programs."""
 WITH_OPTIONS = ("exact", "family")
 
 
@@ -21,7 +17,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("bench", help="time the product against others on this machine", description=__doc__)
     parser.add_argument(
         "name",
-        choices=tuple(BENCHES),
+        choices=BENCHES,
         help="cpu: Flash on the processor against torch's scaled_dot_product_attention; exact: our attention on an NVIDIA GPU "
         "against cuDNN, torch, FlexAttention and flash-attn; family: our linear, recurrent and masked attention there "
         "against fla and FlexAttention; window: start and slider",
@@ -43,4 +39,4 @@ def run(arguments: argparse.Namespace) -> int:
     if words and arguments.name not in WITH_OPTIONS:
         known = " and ".join(f"bench {name}" for name in WITH_OPTIONS)
         raise UsageError(f"Option {words[0]} is of {known}, not of bench {arguments.name}. See attnscope bench --help.")
-    return subprocess.run([sys.executable, "-m", BENCHES[arguments.name], *words], check=False).returncode
+    return subprocess.run(programs.command(f"bench-{arguments.name}", *words), check=False).returncode

@@ -7,8 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 
-PROBE = "from PySide6.QtWidgets import QApplication; print(QApplication([]).platformName())"
+from attnscope import programs
+from attnscope.build_facts import build_facts
+from attnscope.files import data_folder
+
 PROBE_LIMIT_S = 30
 
 
@@ -17,12 +22,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "doctor", help="examine GPU, driver, CUDA, NVRTC, Qt, versions; say what to do", description=__doc__
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument(
+        "--compile", metavar="ARCHS", default="", help="compile a kernel for these, such as sm_80,sm_90a; needs no such card"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit code 0 when everything that is needed is there, else 1."""
-    checks = examine()
+    checks = examine([arch for arch in arguments.compile.split(",") if arch])
     if arguments.json:
         print(json.dumps(checks, indent=1, ensure_ascii=False))
     else:
@@ -35,13 +43,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if all(check["ok"] or not check["needed"] for check in checks) else 1
 
 
-def examine() -> list[dict[str, object]]:
-    return [*engine_checks(), *qt_checks()]
+def examine(architectures: Sequence[str] = ()) -> list[dict[str, object]]:
+    return [*product_checks(), *engine_checks(architectures), *qt_checks()]
 
 
-def engine_checks() -> list[dict[str, object]]:
+def product_checks() -> list[dict[str, object]]:
+    """Which Attnscope this is and where it keeps what it keeps; add-ons would be told here."""
+    facts = build_facts()
+    build = finding("Attnscope", True, False, f"{facts.version}, {facts.build()}") | {"facts": asdict(facts)}
+    return [build, finding("Data", True, False, str(data_folder()))]
+
+
+def engine_checks(architectures: Sequence[str] = ()) -> list[dict[str, object]]:
     """The engine's own findings, from a process that may die of them."""
-    command = [sys.executable, "-m", "attnscope_engine.doctor"]
+    command = programs.command("engine-doctor", *architectures)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode == 0:
@@ -52,7 +67,7 @@ def engine_checks() -> list[dict[str, object]]:
         )
     except subprocess.TimeoutExpired:
         why = "gave no answer in 120 s: the driver may hang, and a reboot then helps"
-    return [finding("Engine", False, True, why, "Run `python -m attnscope_engine.doctor` to see all of its output.")]
+    return [finding("Engine", False, True, why, f"Run `{' '.join(command)}` to see all of its output.")]
 
 
 def qt_checks() -> list[dict[str, object]]:
@@ -61,7 +76,7 @@ def qt_checks() -> list[dict[str, object]]:
     environment = {**os.environ} if display else {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
     if display and sys.platform.startswith("linux"):
         environment.setdefault("QT_QPA_PLATFORM", "wayland;xcb")
-    command = [sys.executable, "-c", PROBE]
+    command = programs.command("qt-probe")
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROBE_LIMIT_S, check=False)
     except subprocess.TimeoutExpired:

@@ -6,6 +6,8 @@ import argparse
 import subprocess
 import sys
 
+from attnscope import programs
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("engine", help="serve the engine's protocol on stdin and stdout", description=__doc__)
@@ -20,4 +22,4 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
-    return subprocess.run([sys.executable, "-m", "attnscope_engine", "--device", arguments.device], check=False).returncode
+    return subprocess.run(programs.command("engine", "--device", arguments.device), check=False).returncode

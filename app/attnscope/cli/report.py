@@ -11,7 +11,6 @@ from string import Template
 import msgspec
 from attnscope_engine.catalogue import find
 
-from attnscope import __version__
 from attnscope.cli import compare, map, shape  # noqa: A004 (the command is called map)
 from attnscope.engine_wire import default_command
 from attnscope.figures.data import provenance, workload_text
@@ -141,7 +140,7 @@ def page_of(sweep: compare.Sweep, jobs: dict[str, FigureJob], map_words: str) ->
         links_scaling=links["scaling"],
         links_memory=links["memory"],
         problems=f"<h2>Not launched</h2><ul>{problems}</ul>" if problems else "",
-        provenance=html.escape(f"Attnscope {__version__}. " + "; ".join(f"{key}: {value}" for key, value in said.items())),
+        provenance=html.escape("; ".join(f"{key}: {value}" for key, value in said.items())),
     )
 
 

@@ -23,7 +23,7 @@ from attnscope_engine.protocol import (
     Workload,
 )
 
-from attnscope import __version__
+from attnscope.build_facts import build_facts
 from attnscope.figures.job import Bar, Curve, MapFigure, MapPanel, MemoryFigure, Point, ScalingFigure
 from attnscope.quantities import count
 
@@ -164,7 +164,7 @@ def workload_text(workload: Workload, *, with_seq_len: bool = True) -> str:
 def provenance(workload: Workload, device: DeviceFacts | None, measured: Iterable[Measured] = (), **more: str) -> dict[str, str]:
     """What every file says about where its numbers come from."""
     rows = list(measured)
-    said = {"program": f"Attnscope {__version__}", "workload": workload_text(workload, with_seq_len=not rows)}
+    said = {"program": build_facts().program(), "workload": workload_text(workload, with_seq_len=not rows)}
     if device is not None:
         said |= {"device": device.name, "driver": f"driver {device.driver}" if device.driver else "", "library": device.library}
     if rows:

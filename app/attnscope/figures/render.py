@@ -51,7 +51,7 @@ def as_text_table(figure: Figure) -> str:
 def as_csv(job: FigureJob) -> str:
     """Comment lines with the provenance, then the table."""
     out = io.StringIO()
-    out.write(f"# Attnscope {__version__}\n")
+    out.write(f"# {program(job)}\n")
     for key, value in sorted(job.provenance.items()):
         out.write(f"# {key}: {value}\n".replace("\r", " "))
     csv.writer(out, lineterminator="\n").writerows(table_of(job.figure))
@@ -62,7 +62,7 @@ def as_json(job: FigureJob) -> bytes:
     """Provenance and rows by column name."""
     header, *rows = table_of(job.figure)
     document = {
-        "program": f"Attnscope {__version__}",
+        "program": program(job),
         "provenance": job.provenance,
         "rows": [dict(zip(header, row, strict=True)) for row in rows],
     }
@@ -94,13 +94,18 @@ def as_picture(job: FigureJob) -> bytes:
     return out.getvalue()
 
 
+def program(job: FigureJob) -> str:
+    """What made the numbers: the job says it, since the child that draws need not ask git."""
+    return job.provenance.get("program", f"Attnscope {__version__}")
+
+
 def metadata(job: FigureJob) -> dict[str, str]:
     """Provenance where each format keeps such things."""
-    program = f"Attnscope {__version__}"
+    made_by = program(job)
     text = "; ".join(f"{key}: {value}" for key, value in sorted(job.provenance.items()))
     title = job.title or "Attnscope figure"
     if job.format == "png":
-        return {"Title": title, "Description": text, "Software": program}
+        return {"Title": title, "Description": text, "Software": made_by}
     if job.format == "svg":
-        return {"Title": title, "Description": text, "Creator": program}
-    return {"Title": title, "Subject": text, "Creator": program}
+        return {"Title": title, "Description": text, "Creator": made_by}
+    return {"Title": title, "Subject": text, "Creator": made_by}

@@ -80,7 +80,8 @@ def draw_curve(axes: Axes, curve: Curve, tokens: Tokens, beside: Collection[str]
         axes.errorbar(
             *(lengths, values),
             yerr=spread,
-            fmt=style.marker_of(variant),
+            marker=style.marker_of(variant),  # not `fmt`, which takes no polygon
+            linestyle="none",
             color=colour,
             markersize=4.5,
             **style.marker_face(variant, tokens),

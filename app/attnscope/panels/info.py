@@ -11,12 +11,14 @@ from PySide6.QtCore import Qt, qVersion
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from attnscope import __version__
 from attnscope.actions import COMMANDS, PAGE_KEYS
+from attnscope.build_facts import build_facts
 from attnscope.files import config_folder, data_folder, state_folder
+from attnscope.panels.licences import Licences
 from attnscope.quantities import bytes_text
 from attnscope.state import State
 from attnscope.theme import font
+from attnscope.third_party import third_party
 
 
 def told(parent: QWidget, title: str) -> QWidget:
@@ -90,23 +92,45 @@ def diagnostics_window(parent: QWidget, state: State, log: str) -> QWidget:
 
 
 def about_window(parent: QWidget) -> QWidget:
-    """Name, version, licences."""
+    """Name, version, build, and the way to the licences."""
     window = told(parent, "About Attnscope")
     column = QVBoxLayout(window)
-    column.setContentsMargins(24, 20, 24, 20)
+    column.setContentsMargins(24, 20, 24, 16)
     column.setSpacing(8)
-    title = plain(f"Attnscope {__version__}", "")
+    facts = build_facts()
+    title = plain(f"Attnscope {facts.version}", "")
     title.setFont(font("title"))
     column.addWidget(title)
     for line in (
         "An oscilloscope for attention: what each variant does, and what it costs on this machine.",
-        "Licence: Apache-2.0. Fonts: IBM Plex, OFL-1.1. Model: SmolLM2-135M-Instruct, Apache-2.0. Qt: LGPL-3.",
+        f"Build: {facts.build()}.",
         f"Python {platform.python_version()}, Qt {qVersion()}, PySide6 {pyside_version}.",
+        "Licence: Apache-2.0. Fonts: IBM Plex, OFL-1.1. Model: SmolLM2-135M-Instruct, Apache-2.0. Qt: LGPL-3.",
     ):
         words = plain(line)
         words.setWordWrap(True)
         column.addWidget(words)
-    window.setFixedWidth(440)
+    licences = QPushButton("Licences…")
+    licences.clicked.connect(lambda: licences_window(parent).show())
+    close = QPushButton("Close")
+    close.clicked.connect(window.close)
+    row = QHBoxLayout()
+    row.setContentsMargins(0, 8, 0, 0)
+    row.addStretch(1)
+    row.addWidget(licences)
+    row.addWidget(close)
+    column.addLayout(row)
+    window.setFixedSize(440, column.totalHeightForWidth(440))
+    return window
+
+
+def licences_window(parent: QWidget) -> QWidget:
+    """Everything that is bundled, with its licence texts."""
+    window = told(parent, "Licences")
+    window.resize(720, 660)
+    column = QVBoxLayout(window)
+    column.setContentsMargins(16, 16, 16, 12)
+    column.addWidget(Licences(third_party()))
     return window
 
 
@@ -114,8 +138,9 @@ def report_text(state: State, log: str) -> str:
     """What a person pastes into a report: versions, device, engine, settings, paths, the end of the log."""
     live = state.live
     device, vitals = live.device, live.vitals
+    facts = build_facts()
     lines = [
-        f"Attnscope {__version__}",
+        f"Attnscope {facts.version}, {facts.build()}",
         f"Python {platform.python_version()} ({sys.executable})",
         f"System {platform.platform()}",
         f"Qt {qVersion()}, PySide6 {pyside_version}, platform {QGuiApplication.platformName()}",

