@@ -1,14 +1,18 @@
-"""Renders assets/attnscope_assets/icons/attnscope.svg to attnscope-256.png beside it: run after the drawing was changed."""
+"""Renders the icon's drawing to pictures: attnscope-256.png beside it, the sizes that installers need to
+packaging/icons, and Windows' and Apple's files of several.
+
+Run after the drawing was changed. The pictures are kept with the sources, so that no recipe needs Qt.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import icon_files
+import product
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QGuiApplication, QImage, QPainter
 from PySide6.QtSvg import QSvgRenderer
-
-ICONS = Path(__file__).parents[1] / "assets" / "attnscope_assets" / "icons"
 
 
 def render(size: int) -> QImage:
@@ -16,12 +20,19 @@ def render(size: int) -> QImage:
     picture = QImage(QSize(size, size), QImage.Format.Format_ARGB32)
     picture.fill(Qt.GlobalColor.transparent)
     painter = QPainter(picture)
-    QSvgRenderer(str(ICONS / "attnscope.svg")).render(painter)
+    QSvgRenderer(str(product.ICON)).render(painter)
     painter.end()
     return picture
 
 
+def save(size: int, path: Path) -> None:
+    """Raises: OSError: it can not be written."""
+    if not render(size).save(str(path)):
+        raise OSError(f"{path} could not be written")
+
+
 if __name__ == "__main__":
     app = QGuiApplication(["render_app_icon", "-platform", "offscreen"])
-    if not render(256).save(str(ICONS / "attnscope-256.png")):
-        raise SystemExit("attnscope-256.png could not be written")
+    for side in icon_files.SIZES:
+        save(side, icon_files.png(side))
+    icon_files.main()

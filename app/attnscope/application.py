@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from PySide6.QtCore import QCoreApplication, QTimer
+from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication
 
 from attnscope import __version__
@@ -28,6 +29,9 @@ from attnscope.theme import Theme
 from attnscope.window import Window
 
 log = logging.getLogger("attnscope")
+
+DESKTOP_ID = "org.attnscope.Attnscope"
+"""Of the desktop entry that an installer brings: a window on Wayland has the icon of that entry."""
 
 
 def start(path: Path | None) -> int:
@@ -55,15 +59,21 @@ def crash_log() -> Iterator[None]:
 
 def run(path: Path | None) -> int:
     """Build the window, show it, and only then start the engine."""
+    name_application()
     app = QApplication.instance() or QApplication([*sys.argv[:1]])
-    QCoreApplication.setApplicationName("attnscope")
-    QCoreApplication.setApplicationVersion(__version__)
-    QCoreApplication.setOrganizationName("attnscope")
     window = build(path)
     window.show()
     # The engine starts once the window is on the screen: predictions do not need it.
     QTimer.singleShot(0, window.client.start)
     return int(app.exec())
+
+
+def name_application() -> None:
+    """Say who we are before Qt starts: it tells the desktop, which finds icon and menu entry by it."""
+    QCoreApplication.setApplicationName("attnscope")
+    QCoreApplication.setApplicationVersion(__version__)
+    QCoreApplication.setOrganizationName("attnscope")
+    QGuiApplication.setDesktopFileName(DESKTOP_ID)
 
 
 def build(path: Path | None = None, command: list[str] | None = None) -> Window:
