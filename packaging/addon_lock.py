@@ -169,7 +169,14 @@ def wheels(name: str, index: str, versions: dict[str, str]) -> list[dict[str, ob
                 url = found.url if found.url.startswith(TORCH_INDEX) else public(found.url)
                 entry = merged.setdefault(
                     found.file,
-                    {"name": package, "version": version, "file": found.file, "url": url, "sha256": found.sha256, "bytes": found.size},
+                    {
+                        "name": package,
+                        "version": version,
+                        "file": found.file,
+                        "url": url,
+                        "sha256": found.sha256,
+                        "bytes": found.size,
+                    },
                 )
                 entry.setdefault("for", []).append(f"{python}-{system}")
     return [*merged.values()]

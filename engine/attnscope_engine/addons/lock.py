@@ -85,7 +85,7 @@ class Addon(Struct, frozen=True):
 
 
 def this_target() -> str:
-    """This Python on this system, such as `cp311-linux_x86_64`; empty where no add-on exists for the system."""
+    """Which Python runs on which system, such as `cp311-linux_x86_64`; empty where no add-on exists for the system."""
     system = SYSTEMS.get((sys.platform, platform.machine().lower()), "")
     return f"cp{sys.version_info.major}{sys.version_info.minor}-{system}" if system else ""
 
@@ -113,3 +113,8 @@ def find(name: str, target: str) -> Addon:
     if name not in found:
         raise AddonError(f"{ABOUT[name].title} does not exist for this system ({target or sys.platform}).")
     return found[name]
+
+
+def megabytes(size: float) -> str:
+    """Decimal, as file managers and package indexes count."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -24,7 +24,9 @@ def place(member: str) -> PurePosixPath | None:
     """
     parts = PurePosixPath(member).parts
     if not parts or member.startswith("/") or "\\" in member or ":" in member or ".." in parts or "\0" in member:
-        raise AddonError(f"The member {member!r} would leave its folder: the file is damaged or was tampered with, and is not used.")
+        raise AddonError(
+            f"The member {member!r} would leave its folder: the file is damaged or was tampered with, and is not used."
+        )
     if parts[0].endswith(".data"):
         return PurePosixPath(*parts[2:]) if len(parts) > 2 and parts[1] in SPREAD else None
     return PurePosixPath(*parts)
@@ -74,7 +76,10 @@ def opened(wheel: Path) -> zipfile.ZipFile:
 
 
 def identity(wheel: Path) -> tuple[str, str]:
-    """Name and version as the wheel's own METADATA says them, without a local part such as `+cpu`. Raises: AddonError, OSError."""
+    """Name and version as the wheel's own METADATA says them, without a local part such as `+cpu`.
+
+    Raises: AddonError, OSError.
+    """
     with opened(wheel) as archive:
         names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
         if len(names) != 1:
