@@ -13,13 +13,18 @@ def standing_words(row: Row) -> str:
         case "installed":
             return f"installed, {megabytes(row.disk_bytes)}"
         case "stale":
-            return f"not used: {row.reason}"
+            return f"not used: {_inside(row.reason)}"
         case "unfit":
-            return f"does not fit: {row.reason}"
+            return f"does not fit: {_inside(row.reason)}"
         case "own":
             return row.reason
     here = f"{megabytes(row.parts_bytes)} of {megabytes(row.bytes)} are fetched" if row.parts_bytes else "not here"
     return f"{here}. {row.reason}" if row.reason else here
+
+
+def _inside(sentence: str) -> str:
+    """Behind a colon."""
+    return sentence[:1].lower() + sentence[1:]
 
 
 def source_words(row: Row) -> str:

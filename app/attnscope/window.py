@@ -25,6 +25,7 @@ from PySide6.QtWidgets import QDockWidget, QFileDialog, QLabel, QMainWindow, QMe
 
 from attnscope import requests
 from attnscope.actions import COMMANDS
+from attnscope.addon_process import AddonProcess
 from attnscope.documents import OPEN_FILTER, Documents
 from attnscope.engine_client import EngineClient
 from attnscope.figure_process import FigureProcess
@@ -32,6 +33,7 @@ from attnscope.figures.job import Copies, FigureJob
 from attnscope.figures.render import as_text_table
 from attnscope.files import state_folder
 from attnscope.page_figure import NothingToShowError, page_figure
+from attnscope.panels.addons_dialog import AddonsDialog
 from attnscope.panels.edit_text import EditTextDialog
 from attnscope.panels.export_dialog import ExportDialog
 from attnscope.panels.info import about_window, diagnostics_window, keys_window
@@ -68,6 +70,8 @@ class Window(QMainWindow):
         self.preferences = preferences
         self._preferences_path = preferences_path or default_path()
         self._figures = FigureProcess(self)
+        self._addons = AddonProcess(parent=self)
+        self._addons_dialog: AddonsDialog | None = None
         self.documents = Documents(store, self._remember)
         self._actions: dict[str, QAction] = {}
         self._pages: dict[str, QWidget] = {}
@@ -389,6 +393,26 @@ class Window(QMainWindow):
 
     on_report = on_diagnostics
 
+    def on_addons(self) -> None:
+        """Opens it, or brings the open one to the front."""
+        if self._addons_dialog is None:
+            self._addons_dialog = AddonsDialog(self._addons, self)
+            self._addons_dialog.changed.connect(self._addons_changed)
+            self._addons_dialog.finished.connect(self._addons_closed)
+        self._addons_dialog.show()
+        self._addons_dialog.raise_()
+        self._addons_dialog.activateWindow()
+
+    def _addons_changed(self, text: str) -> None:
+        """Only an engine that starts looks at what is there."""
+        self.store.update_live(status=text)
+        self.client.restart()
+
+    def _addons_closed(self) -> None:
+        dialog, self._addons_dialog = self._addons_dialog, None
+        if dialog is not None:
+            dialog.deleteLater()
+
     def on_show_log(self) -> None:
         folder = state_folder()
         folder.mkdir(parents=True, exist_ok=True)
@@ -516,5 +540,6 @@ class Window(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         self._save_preferences()
         self._figures.stop()
+        self._addons.stop()
         self.client.stop()
         event.accept()

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from attnscope_engine.addons import AddonCancelled, AddonError
-from attnscope_engine.addons.changing import Progress, add, remove
+from attnscope_engine.addons.changing import Progress, add, remove, tidy
 from attnscope_engine.addons.fitting import read_machine
 from attnscope_engine.addons.rows import Row, rows
 
@@ -88,6 +88,7 @@ def main(words: list[str]) -> int:
     """Exit codes: 0 done, 1 failed, 2 wrong words, 130 cancelled."""
     match words:
         case ["list"]:
+            tidy()
             say(Said(rows=rows(read_machine()), ended="done"))
             return 0
         case ["add", name]:

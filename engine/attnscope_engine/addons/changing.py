@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +18,7 @@ from msgspec import Struct
 from attnscope_engine.addons import AddonCancelled, AddonError
 from attnscope_engine.addons.fetching import FIRST_WAIT_S, fetch, sha256_of
 from attnscope_engine.addons.folder import MANIFEST, PARTS, Manifest, default_root, manifest, parts_bytes, why_not_used
-from attnscope_engine.addons.lock import Addon, Wheel, find, megabytes, this_target
+from attnscope_engine.addons.lock import ABOUT, Addon, Wheel, find, megabytes, this_target
 from attnscope_engine.addons.unpacking import delete, identity, unpack, unpacked_bytes
 
 GROWTH = 4
@@ -116,12 +116,19 @@ def remove(name: str, *, root: Path | None = None) -> bool:
                 for wheel in addon.wheels:
                     for file in (wheel.file, f"{wheel.file}.part"):
                         (root / PARTS / file).unlink(missing_ok=True)
-            if not (root / name).exists():
-                return False
-            _away(root / name)
-            return True
+            was_there = manifest(root, name) is not None
+            _out_of_use(root / name)
+            return was_there
     except OSError as error:
         raise AddonError(_refused_by_system(error, root)) from error
+
+
+def _out_of_use(folder: Path) -> None:
+    """Without its manifest it is no add-on; what a running program on Windows keeps open is swept away later."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    if folder.exists():
+        with suppress(PermissionError):
+            _away(folder)
 
 
 def _away(folder: Path) -> None:
@@ -132,10 +139,13 @@ def _away(folder: Path) -> None:
 
 
 def sweep(root: Path) -> None:
-    """Deletes what a killed program left."""
+    """Deletes what a killed program left: folders that were being filled or deleted, and those without a manifest."""
     for prefix in (FRESH, GONE):
         for folder in root.glob(f"{prefix}*"):
             delete(folder)
+    for name in ABOUT:
+        if (root / name).exists() and manifest(root, name) is None:
+            delete(root / name)
 
 
 @contextmanager
@@ -148,6 +158,14 @@ def locked(root: Path) -> Iterator[None]:
         except OSError as error:
             raise AddonError("Another Attnscope is changing add-ons now: wait until it is done, then try again.") from error
         yield
+
+
+def tidy(root: Path | None = None) -> None:
+    """`sweep`, unless another program is at work, or nothing was ever added."""
+    root = root or default_root()
+    if root.is_dir():
+        with suppress(AddonError, OSError), locked(root):
+            sweep(root)
 
 
 def _lock(file: IO[bytes]) -> None:

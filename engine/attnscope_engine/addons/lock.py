@@ -44,7 +44,7 @@ class About(Struct, frozen=True):
 
 
 ABOUT = {
-    "gpu13": About("GPU parts, CUDA 13", "CuPy and NVIDIA's compiler: every variant on an NVIDIA GPU, driver 580 or newer."),
+    "gpu13": About("GPU parts, CUDA 13", "CuPy and NVIDIA's compiler, for NVIDIA GPUs with driver 580 or newer."),
     "gpu12": About("GPU parts, CUDA 12", "The same for drivers 525 to 579, and for GPUs older than compute capability 7.5."),
     "cublas13": About("cuBLAS, CUDA 13", "Only Naive on a GPU needs it: it multiplies there with NVIDIA's library."),
     "cublas12": About("cuBLAS, CUDA 12", "Only Naive on a GPU needs it: it multiplies there with NVIDIA's library."),

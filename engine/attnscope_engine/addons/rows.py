@@ -63,7 +63,7 @@ def rows(machine: Machine, root: Path | None = None, target: str | None = None) 
         elif unfit:
             standing, reason = "unfit", unfit
         elif addon.unchecked:
-            reason = f"From files only: the check sum of {addon.unchecked[0].file} is not known to this release."
+            reason = f"From files only: this release does not know the check sum of {addon.unchecked[0].name} itself."
         found.append(
             Row(
                 name=name,

@@ -83,7 +83,8 @@ class CpuDevice:
     def prepare(self, job: Measure, tick: Tick = lambda: None) -> CpuPrepared:  # noqa: ARG002 making inputs takes no time
         """Raises: Unsupported, DeviceFault, ValueError for a choice that does not exist."""
         if job.workload.dtype not in self.facts.dtypes:
-            raise Unsupported(f"{self._library} has no {job.workload.dtype}: choose {' or '.join(self.facts.dtypes)}")
+            others = " or ".join(self.facts.dtypes)
+            raise Unsupported(f"{self._library} has no {job.workload.dtype}: choose {others}, or add torch (Help ▸ Add-ons)")
         variant, params = catalogue.resolved(job.choice, job.workload)
         with self._computing():
             inputs = _guarded(lambda: normal_inputs(job, self.xp))
