@@ -91,7 +91,7 @@ def test_that_a_server_without_ranges_is_taken_from_the_beginning(root, server):
     assert filler == hashlib.shake_256(b"toybig").digest(600_000)
 
 
-def test_that_a_part_longer_than_its_file_is_begun_anew(root, server):
+def test_that_a_part_longer_than_its_file_is_refused_once_and_then_begun_anew(root, server):
     (root / PARTS).mkdir(parents=True)
     (root / PARTS / f"{BIG_FILE}.part").write_bytes(b"x" * (len(BIG) + 10))
     with pytest.raises(AddonError, match="another file, and was deleted"):
