@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import product
-from packaging import tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from packaging import tags
 
 LOCK = product.ROOT / "engine" / "attnscope_engine" / "addons" / "lock.json"
 CONSTRAINTS = product.ROOT / "constraints.txt"

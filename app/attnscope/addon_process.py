@@ -10,7 +10,7 @@ from attnscope_engine.addons.__main__ import Said
 from PySide6.QtCore import QObject, QProcess, QTimer, Signal
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "attnscope_engine.addons")
-CANCEL_MS = 3000
+CANCEL_MS = 2000
 """A child that waits for the network may need so long to notice; then it is killed, which loses nothing either."""
 
 _decode = msgspec.json.Decoder(Said).decode
@@ -31,6 +31,7 @@ class AddonProcess(QObject):
         self._process.errorOccurred.connect(self._failed)
         self._ended: Said | None = None
         self._silent = False
+        self._cancelled = False
         self._killer = QTimer(self, singleShot=True, interval=CANCEL_MS)
         self._killer.timeout.connect(self._process.kill)
 
@@ -42,13 +43,14 @@ class AddonProcess(QObject):
         """`list`, `add NAME [--from FOLDER]` or `remove NAME`. False while another is at work."""
         if self.busy:
             return False
-        self._ended, self._silent = None, False
+        self._ended, self._silent, self._cancelled = None, False, False
         self._process.start(self._command[0], [*self._command[1:], *words])
         return True
 
     def cancel(self) -> None:
         """Its input ends, and with it the work; what is fetched is kept."""
         if self.busy:
+            self._cancelled = True
             self._process.closeWriteChannel()
             self._killer.start()
 
@@ -73,11 +75,10 @@ class AddonProcess(QObject):
 
     def _finished(self, code: int, status: QProcess.ExitStatus) -> None:
         self._read()
-        cancelled = self._killer.isActive() or code == 130
         self._killer.stop()
         if self._ended is not None:
             self._tell(self._ended)
-        elif cancelled:
+        elif self._cancelled:
             self._tell(Said(ended="cancelled"))
         else:
             errors = bytes(self._process.readAllStandardError().data()).decode(errors="replace").strip()

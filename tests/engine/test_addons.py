@@ -206,20 +206,12 @@ def test_that_two_programs_do_not_change_addons_at_once(root):
     put(root)  # the system has taken the lock from the dead
 
 
-CHILD = """
-import sys
-from pathlib import Path
-from attnscope_engine.addons import lock, __main__
-lock.LOCK = Path(sys.argv[1])
-from attnscope_engine.addons import changing
-changing.this_target = lambda: "cp311-linux_x86_64"
-sys.exit(__main__.main(sys.argv[2:]))
-"""
+CHILD = Path(__file__).parents[1] / "support" / "addon_child.py"
 
 
 def child(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
-    command = [sys.executable, "-c", CHILD, str(tmp_path / "lock.json"), *words]
+    command = [sys.executable, str(CHILD), str(tmp_path / "lock.json"), *words]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 

@@ -122,7 +122,11 @@ def test_that_rows_tell_what_is_here_what_fits_and_what_the_program_has(tmp_path
     part.write_bytes(b"x" * 1000)
     found = {row.name: row for row in rows(Machine(13000, (9, 0)), tmp_path, LINUX)}
     assert {name: row.standing for name, row in found.items()} == {
-        "gpu13": "absent", "gpu12": "unfit", "cublas13": "installed", "cublas12": "unfit", "torch": "own"
+        "gpu13": "absent",
+        "gpu12": "unfit",
+        "cublas13": "installed",
+        "cublas12": "unfit",
+        "torch": "own",
     }
     assert found["gpu13"].parts_bytes == 1000
     assert found["gpu13"].fits

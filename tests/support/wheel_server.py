@@ -33,7 +33,12 @@ def entry(name: str, version: str, data: bytes, address: str, targets: tuple[str
     file = f"{name}-{version}-py3-none-any.whl"
     digest = hashlib.sha256(data).hexdigest()
     return {
-        "name": name, "version": version, "file": file, "url": f"{address}/{file}", "sha256": digest, "bytes": len(data),
+        "name": name,
+        "version": version,
+        "file": file,
+        "url": f"{address}/{file}",
+        "sha256": digest,
+        "bytes": len(data),
         "for": list(targets),
     }
 

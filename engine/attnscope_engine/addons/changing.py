@@ -106,16 +106,15 @@ def add(
 
 def remove(name: str, *, root: Path | None = None) -> bool:
     """Whether it was there; fetched parts of it are deleted too. Raises: AddonError."""
-    root = root or default_root()
+    root, addon = root or default_root(), find(name, this_target())
     if not root.is_dir():
         return False
     try:
         with locked(root):
             sweep(root)
-            for addon in [find(name, this_target())]:
-                for wheel in addon.wheels:
-                    for file in (wheel.file, f"{wheel.file}.part"):
-                        (root / PARTS / file).unlink(missing_ok=True)
+            for wheel in addon.wheels:
+                for file in (wheel.file, f"{wheel.file}.part"):
+                    (root / PARTS / file).unlink(missing_ok=True)
             was_there = manifest(root, name) is not None
             _out_of_use(root / name)
             return was_there
