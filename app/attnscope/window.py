@@ -400,7 +400,6 @@ class Window(QMainWindow):
             self._addons_dialog.changed.connect(self._addons_changed)
             self._addons_dialog.finished.connect(self._addons_closed)
         self._addons_dialog.show()
-        self._addons_dialog.raise_()
         self._addons_dialog.activateWindow()
 
     def _addons_changed(self, text: str) -> None:

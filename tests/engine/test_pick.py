@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import pytest
+from attnscope_engine.addons import fitting
 from attnscope_engine.devices import DeviceFault, pick
 from attnscope_engine.devices.cpu import CpuDevice
 
@@ -99,6 +100,7 @@ def test_that_each_reason_is_a_sentence_with_what_to_do(machine, driver, cupy, r
     device, why = pick.pick(wanted)
     assert isinstance(device, CpuDevice)
     assert words in why
+    assert fitting.is_offer(why) == ("(230 MB)" in why or "(131 MB)" in why)
     assert why.endswith(".")
     assert "\n" not in why
 
