@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from attnscope_engine.protocol import FileSource
@@ -25,7 +26,6 @@ from PySide6.QtWidgets import QDockWidget, QFileDialog, QLabel, QMainWindow, QMe
 
 from attnscope import requests
 from attnscope.actions import COMMANDS
-from attnscope.addon_process import AddonProcess
 from attnscope.documents import OPEN_FILTER, Documents
 from attnscope.engine_client import EngineClient
 from attnscope.figure_process import FigureProcess
@@ -33,7 +33,6 @@ from attnscope.figures.job import Copies, FigureJob
 from attnscope.figures.render import as_text_table
 from attnscope.files import state_folder
 from attnscope.page_figure import NothingToShowError, page_figure
-from attnscope.panels.addons_dialog import AddonsDialog
 from attnscope.panels.edit_text import EditTextDialog
 from attnscope.panels.export_dialog import ExportDialog
 from attnscope.panels.info import about_window, diagnostics_window, keys_window
@@ -49,6 +48,10 @@ from attnscope.session import SUFFIX
 from attnscope.state import State
 from attnscope.store import Store
 from attnscope.theme import Theme, font
+
+if TYPE_CHECKING:
+    from attnscope.addon_process import AddonProcess
+    from attnscope.panels.addons_dialog import AddonsDialog
 
 TITLE = "Attnscope"
 MINIMUM = (1024, 680)
@@ -70,7 +73,7 @@ class Window(QMainWindow):
         self.preferences = preferences
         self._preferences_path = preferences_path or default_path()
         self._figures = FigureProcess(self)
-        self._addons = AddonProcess(parent=self)
+        self._addons: AddonProcess | None = None
         self._addons_dialog: AddonsDialog | None = None
         self.documents = Documents(store, self._remember)
         self._actions: dict[str, QAction] = {}
@@ -395,6 +398,11 @@ class Window(QMainWindow):
 
     def on_addons(self) -> None:
         """Opens it, or brings the open one to the front."""
+        from attnscope.addon_process import AddonProcess  # here: what fetches takes longer to import than to open
+        from attnscope.panels.addons_dialog import AddonsDialog
+
+        if self._addons is None:
+            self._addons = AddonProcess(parent=self)
         if self._addons_dialog is None:
             self._addons_dialog = AddonsDialog(self._addons, self)
             self._addons_dialog.changed.connect(self._addons_changed)
@@ -539,6 +547,7 @@ class Window(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         self._save_preferences()
         self._figures.stop()
-        self._addons.stop()
+        if self._addons is not None:
+            self._addons.stop()
         self.client.stop()
         event.accept()

@@ -98,7 +98,8 @@ def check_cublas() -> Check:
             cuda_products.load()
             return Check("cuBLAS", True, False, "of the CUDA toolkit")
         except Exception as error:  # noqa: BLE001 (whatever the library does, the doctor goes on)
-            return Check("cuBLAS", False, False, f"not found ({error})", CUBLAS_ADVICE)
+            first = str(error).partition("\n")[0]
+            return Check("cuBLAS", False, False, f"not found ({first})", CUBLAS_ADVICE)
     return Check("cuBLAS", False, False, "not installed", CUBLAS_ADVICE)
 
 

@@ -257,7 +257,9 @@ def test_that_addons_open_once_and_a_change_starts_the_engine_again(make: Make, 
     assert not dialog.isModal()
     window.do("addons")
     assert window._addons_dialog is dialog
-    qtbot.waitUntil(lambda: not window._addons.busy, timeout=30_000)
+    process = window._addons
+    assert process is not None
+    qtbot.waitUntil(lambda: not process.busy, timeout=30_000)
     pid = window.client.pid
     dialog.changed.emit("torch for the CPU is added; the engine starts again.")
     assert window.store.state.live.status == "torch for the CPU is added; the engine starts again."
@@ -269,6 +271,8 @@ def test_that_addons_open_once_and_a_change_starts_the_engine_again(make: Make, 
 def test_that_closing_the_window_ends_what_is_done_to_addons(make: Make, qtbot: QtBot) -> None:
     window = make(start=False)
     window.do("addons")
-    assert window._addons.busy
+    process = window._addons
+    assert process is not None
+    assert process.busy
     window.close()
-    assert not window._addons.busy
+    assert not process.busy

@@ -9,17 +9,16 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnscope_engine.addons import AddonCancelled, AddonError
-from attnscope_engine.addons.changing import Progress
-from attnscope_engine.addons.changing import add as add_addon
-from attnscope_engine.addons.changing import remove as remove_addon
 from attnscope_engine.addons.fitting import read_machine
 from attnscope_engine.addons.folder import default_root
 from attnscope_engine.addons.lock import ABOUT, find, megabytes, this_target
-from attnscope_engine.addons.rows import Row, rows
 
-from attnscope.addon_words import progress_words, source_words, standing_words
+if TYPE_CHECKING:
+    from attnscope_engine.addons.changing import Progress
+    from attnscope_engine.addons.rows import Row
 
 REDRAW_S = 0.1
 INTERRUPTED = 130
@@ -47,6 +46,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run_list(_: argparse.Namespace) -> int:
+    from attnscope_engine.addons.rows import rows  # here, as all that fetches and unpacks: no other command waits for it
+
+    from attnscope.addon_words import standing_words
+
     found = rows(read_machine())
     if not found:
         print("No add-on exists for this system.")
@@ -59,6 +62,10 @@ def run_list(_: argparse.Namespace) -> int:
 
 def run_add(arguments: argparse.Namespace) -> int:
     """Exit code 1 with a sentence when it could not be done, 130 when stopped."""
+    from attnscope_engine.addons import changing
+
+    from attnscope.addon_words import source_words
+
     meter = Meter()
     try:
         row = row_of(arguments.name)
@@ -66,7 +73,7 @@ def run_add(arguments: argparse.Namespace) -> int:
             print(f"{row.title}: {row.reason} It is added all the same.", file=sys.stderr)
         if arguments.source is None and row.standing != "installed":
             print(f"{row.title}: {source_words(row)}, into {default_root()}", file=sys.stderr)
-        made = add_addon(arguments.name, meter.show, source=arguments.source)
+        made = changing.add(arguments.name, meter.show, source=arguments.source)
     except AddonError as error:
         meter.clear()
         print(f"attnscope: {error}", file=sys.stderr)
@@ -81,8 +88,10 @@ def run_add(arguments: argparse.Namespace) -> int:
 
 
 def run_remove(arguments: argparse.Namespace) -> int:
+    from attnscope_engine.addons import changing
+
     try:
-        was_there = remove_addon(arguments.name)
+        was_there = changing.remove(arguments.name)
     except AddonError as error:
         print(f"attnscope: {error}", file=sys.stderr)
         return 1
@@ -103,6 +112,8 @@ def run_files(arguments: argparse.Namespace) -> int:
 
 def row_of(name: str) -> Row:
     """Raises: AddonError for a name that does not exist here."""
+    from attnscope_engine.addons.rows import rows
+
     find(name, this_target())
     return next(row for row in rows(read_machine()) if row.name == name)
 
@@ -119,6 +130,8 @@ class Meter:
         if not self._terminal or now - self._drawn_at < REDRAW_S:
             return
         self._drawn_at = now
+        from attnscope.addon_words import progress_words
+
         line = progress_words(progress)
         sys.stderr.write(f"\r{line:<{self._width}}")
         sys.stderr.flush()
