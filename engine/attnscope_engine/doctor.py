@@ -105,7 +105,7 @@ def check_cublas() -> Check:
 
 def check_torch() -> Check:
     if importlib.util.find_spec("torch") is None:
-        advice = "The CPU engine then runs on numpy, slower and without bf16. `attnscope addon add torch` brings it."
+        advice = "The CPU engine then runs on numpy, without bf16. `attnscope addon add torch` brings it."
         return Check("torch", False, False, "not installed", advice)
     return Check("torch", True, False, version_of("torch"))
 

@@ -48,7 +48,7 @@ ABOUT = {
     "gpu12": About("GPU parts, CUDA 12", "The same for drivers 525 to 579, and for GPUs older than compute capability 7.5."),
     "cublas13": About("cuBLAS, CUDA 13", "Only Naive on a GPU needs it: it multiplies there with NVIDIA's library."),
     "cublas12": About("cuBLAS, CUDA 12", "Only Naive on a GPU needs it: it multiplies there with NVIDIA's library."),
-    "torch": About("torch for the CPU", "The CPU engine on torch: faster than NumPy, and with bf16."),
+    "torch": About("torch for the CPU", "The CPU engine on torch instead of NumPy: bf16, and attention fused into one call."),
 }
 """In the order in which they are listed."""
 
