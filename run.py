@@ -46,7 +46,7 @@ DNF_QT = [
     "xcb-util-keysyms",
     "dbus-libs",
 ]
-HEADLESS_COMMANDS = {"compare", "map", "variants", "doctor", "engine", "report", "bench"}
+HEADLESS_COMMANDS = {"addon", "compare", "map", "variants", "doctor", "engine", "report", "bench"}
 
 
 def say(text: str) -> None:

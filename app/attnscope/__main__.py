@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attnscope import programs
 
-COMMANDS = ("compare", "map", "variants", "doctor", "engine", "report", "bench")
+COMMANDS = ("compare", "map", "variants", "doctor", "addon", "engine", "report", "bench")
 NO_DISPLAY = 3
 """Exit code when a window was asked for and none can open."""
 

@@ -91,9 +91,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("use_cpu", "Use the &CPU", "run", group=2, hint="Restart the engine on the processor"),
     Command("show_keys", "&Keys", "help", ("F1",)),
     Command("tour", "&Tour", "help", hint="Show the first look again"),
+    Command("addons", "&Add-ons…", "help", group=1, hint="GPU parts and torch: add or remove them"),
     Command("diagnostics", "&Diagnostics", "help", group=1, hint="Versions, device and engine, ready to paste into a report"),
     Command("show_log", "Show &Log", "help", group=1),
-    Command("about", "&About Attnscope", "help", group=2),
+    Command("about", "A&bout Attnscope", "help", group=2),
 )
 
 BY_ID: dict[str, Command] = {command.id: command for command in COMMANDS}

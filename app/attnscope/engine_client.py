@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from attnscope_engine.addons.fitting import is_offer
 from attnscope_engine.protocol import (
     Cancel,
     Cancelled,
@@ -270,7 +271,8 @@ class EngineClient(QObject):
         self._store.update_live(**changes)
         if hello.why_no_gpu and hello.why_no_gpu != self._live.told_no_gpu:
             self._store.update_live(told_no_gpu=hello.why_no_gpu)
-            self._post(Notice("info", hello.why_no_gpu, (("Why?", "diagnostics"),), key="no_gpu"))
+            get = (("Get them", "addons"),) if is_offer(hello.why_no_gpu) else ()
+            self._post(Notice("info", hello.why_no_gpu, (*get, ("Why?", "diagnostics")), key="no_gpu"))
 
     def _progress(self, progress: Progress) -> None:
         for flight in self._flights.values():

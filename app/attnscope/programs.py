@@ -10,6 +10,7 @@ import sys
 
 MODULES = {
     "engine": "attnscope_engine",
+    "addons": "attnscope_engine.addons",
     "engine-doctor": "attnscope_engine.doctor",
     "figures": "attnscope.figures",
     "qt-probe": "attnscope.qt_probe",

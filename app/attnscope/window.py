@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from attnscope_engine.protocol import FileSource
@@ -48,6 +49,10 @@ from attnscope.state import State
 from attnscope.store import Store
 from attnscope.theme import Theme, font
 
+if TYPE_CHECKING:
+    from attnscope.addon_process import AddonProcess
+    from attnscope.panels.addons_dialog import AddonsDialog
+
 TITLE = "Attnscope"
 MINIMUM = (1024, 680)
 SAVE_AFTER_MS = 2000
@@ -68,6 +73,8 @@ class Window(QMainWindow):
         self.preferences = preferences
         self._preferences_path = preferences_path or default_path()
         self._figures = FigureProcess(self)
+        self._addons: AddonProcess | None = None
+        self._addons_dialog: AddonsDialog | None = None
         self.documents = Documents(store, self._remember)
         self._actions: dict[str, QAction] = {}
         self._pages: dict[str, QWidget] = {}
@@ -389,6 +396,30 @@ class Window(QMainWindow):
 
     on_report = on_diagnostics
 
+    def on_addons(self) -> None:
+        """Opens it, or brings the open one to the front."""
+        from attnscope.addon_process import AddonProcess  # here: what fetches takes longer to import than to open
+        from attnscope.panels.addons_dialog import AddonsDialog
+
+        if self._addons is None:
+            self._addons = AddonProcess(parent=self)
+        if self._addons_dialog is None:
+            self._addons_dialog = AddonsDialog(self._addons, self)
+            self._addons_dialog.changed.connect(self._addons_changed)
+            self._addons_dialog.finished.connect(self._addons_closed)
+        self._addons_dialog.show()
+        self._addons_dialog.activateWindow()
+
+    def _addons_changed(self, text: str) -> None:
+        """Only an engine that starts looks at what is there."""
+        self.store.update_live(status=text)
+        self.client.restart()
+
+    def _addons_closed(self) -> None:
+        dialog, self._addons_dialog = self._addons_dialog, None
+        if dialog is not None:
+            dialog.deleteLater()
+
     def on_show_log(self) -> None:
         folder = state_folder()
         folder.mkdir(parents=True, exist_ok=True)
@@ -516,5 +547,7 @@ class Window(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         self._save_preferences()
         self._figures.stop()
+        if self._addons is not None:
+            self._addons.stop()
         self.client.stop()
         event.accept()

@@ -42,6 +42,10 @@ def main() -> NoReturn:
     from attnscope_engine.pipes import EXIT_FAULT, take_stdio
 
     requests, replies = take_stdio()
+    # Before anything imports CuPy or torch, which an add-on may bring.
+    from attnscope_engine.addons.using import use
+
+    use()
     settle_process()
     try:
         run(options, requests, replies)

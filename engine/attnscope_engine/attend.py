@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import psutil
 
-from attnscope_engine import attend_changed
+from attnscope_engine import attend_changed, side_by_side
 from attnscope_engine.attend_changed import ChangedPart, ChangedRows
 from attnscope_engine.protocol import Term, Workload
 from attnscope_engine.regions import Limits, Part, Strip
@@ -189,27 +189,35 @@ def attend(
     of_keys = None if key_bias is None else key_bias.reshape(groups, m)
     out = xp.empty_like(queries) if into is None else into.reshape(queries.shape)
     sums = None if log_sums is None else log_sums.reshape(queries.shape[:3])
-    for strip in strips:
+
+    def finish(strip: Strip, group: slice, head: slice) -> None:
+        """These heads' rows of the strip."""
         first = strip.first + n - m
         end = first + strip.rows * strip.repeat
-        if not strip.parts:
-            out[:, :, first:end] = 0
+        there, here = out[group, head, first:end], queries[group, head, first:end]
+        if strip.repeat > 1:  # the groups, or the heads of one group, then the blocks
+            there, here = (x.reshape(-1, strip.repeat, strip.rows, head_dim) for x in (there, here))
+        changed = None
+        if changes:
+            changed = ChangedRows(change, by_group[group, head], strip, None if of_keys is None else of_keys[group])
+        rows, lse = _rows(here, keys[group], values[group], strip, allowed, xp, changed)
+        there[...] = rows
+        if sums is not None:
+            sums[group, head, first:end] = lse.reshape(sums[group, head, first:end].shape)
+
+    def calls() -> Iterator[Callable[[], None]]:
+        for strip in strips:
+            if strip.parts:
+                for group, head in _heads(strip, queries.shape[:2], allowed):
+                    yield functools.partial(finish, strip, group, head)
+                continue
+            first = strip.first + n - m
+            out[:, :, first : first + strip.rows * strip.repeat] = 0
             if sums is not None:
-                sums[:, :, first:end] = -xp.inf
-            continue
-        for group, head in _heads(strip, queries.shape[:2], allowed):
-            tick()
-            there, here = out[group, head, first:end], queries[group, head, first:end]
-            if strip.repeat > 1:  # the groups, or the heads of one group, then the blocks
-                there, here = (x.reshape(-1, strip.repeat, strip.rows, head_dim) for x in (there, here))
-            changed = None
-            if changes:
-                changed = ChangedRows(change, by_group[group, head], strip, None if of_keys is None else of_keys[group])
-            rows, lse = _rows(here, keys[group], values[group], strip, allowed, xp, changed)
-            there[...] = rows
-            if sums is not None:
-                sums[group, head, first:end] = lse.reshape(sums[group, head, first:end].shape)
-            del rows, lse  # before the next ones are made
+                sums[:, :, first : first + strip.rows * strip.repeat] = -xp.inf
+
+    # torch has threads of its own in each call
+    side_by_side.run(calls(), tick, 1 if xp.__name__ == "torch" else threads())
     return out.reshape(q.shape)
 
 

@@ -56,6 +56,9 @@ def _no_tick() -> None:
 
 
 def main() -> int:
+    from attnscope_engine.addons.using import use
+
+    use()
     facts = CpuDevice("torch").facts
     write = sys.stdout.write
     write(f"{facts.name}, {facts.threads} threads, {facts.library}. 9 query, 3 key heads of 64, causal; medians of {ROUNDS}.\n")

@@ -28,7 +28,9 @@ class Check(Struct, frozen=True):
     """What to do when it is not ok."""
 
 
-CUBLAS_ADVICE = "Needed for Naive on an NVIDIA GPU only: it comes with 'attnscope[gpu13]' or 'attnscope[gpu12]'."
+CUBLAS_ADVICE = (
+    "Needed for Naive on an NVIDIA GPU only: `attnscope addon add cublas13` (or cublas12), or 'attnscope[gpu13]' for pip."
+)
 
 
 LEAST_SHARED_BYTES = 99 << 10
@@ -69,7 +71,7 @@ def check_gpu() -> Check:
 
 def check_cupy() -> Check:
     version = version_of("cupy-cuda13x", "cupy-cuda12x", "cupy")
-    advice = "Needed for an NVIDIA GPU only: `python3 run.py` installs it (gpu13 for driver 580 or newer, gpu12 for 525)."
+    advice = "Needed for an NVIDIA GPU only: `attnscope addon add gpu13` (driver 580 or newer) or gpu12 (525) brings it."
     return Check("CuPy", bool(version), False, version or "not installed", "" if version else advice)
 
 
@@ -79,8 +81,20 @@ def check_nvrtc() -> Check:
     try:
         return Check("NVRTC", True, False, nvrtc.version())
     except Exception as error:  # noqa: BLE001 (whatever the library does, the doctor goes on)
-        advice = "Needed for an NVIDIA GPU only: it comes with 'attnscope[gpu13]' or 'attnscope[gpu12]'."
+        advice = "Needed for an NVIDIA GPU only: it comes with the add-on gpu13 or gpu12."
         return Check("NVRTC", False, False, f"not found ({error})", advice)
+
+
+def check_addons() -> Check:
+    """What was added to the program, and what of it is not used."""
+    from attnscope_engine.addons.folder import default_root, installed, why_not_used
+    from attnscope_engine.addons.lock import this_target
+
+    there = installed(default_root())
+    unused = {name: why for name, found in there.items() if (why := why_not_used(found, this_target()))}
+    used = [f"{name} ({', '.join(found.packages[:1])})" for name, found in there.items() if name not in unused]
+    text = "; ".join([*used, *(f"{name} is not used" for name in unused)]) or "none"
+    return Check("Add-ons", not unused, False, text, " ".join(f"{name}: {why}" for name, why in unused.items()))
 
 
 def check_cublas() -> Check:
@@ -100,7 +114,7 @@ def check_cublas() -> Check:
 
 def check_torch() -> Check:
     if importlib.util.find_spec("torch") is None:
-        advice = "The CPU engine then runs on numpy, slower and without bf16. `python3 run.py` installs its CPU build."
+        advice = "The CPU engine then runs on numpy, without bf16. `attnscope addon add torch` brings it."
         return Check("torch", False, False, "not installed", advice)
     return Check("torch", True, False, version_of("torch"))
 
@@ -118,7 +132,7 @@ def check_model() -> Check:
 def examine() -> list[Check]:
     """All findings, in the order of a reader's interest."""
     found = []
-    for check in (check_python, check_gpu, check_cupy, check_nvrtc, check_cublas, check_torch, check_model):
+    for check in (check_python, check_gpu, check_addons, check_cupy, check_nvrtc, check_cublas, check_torch, check_model):
         try:
             found.append(check())
         except Exception as error:  # noqa: BLE001 (one broken part must not hide the others)
@@ -149,6 +163,9 @@ def check_compiler(arch: str) -> Check:
 
 
 def main() -> int:
+    from attnscope_engine.addons.using import use
+
+    use()
     found = examine() + [check_compiler(arch) for arch in sys.argv[1:]]
     sys.stdout.write(json.dumps([to_builtins(check) for check in found]) + "\n")
     return 0

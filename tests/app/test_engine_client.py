@@ -426,3 +426,13 @@ def test_that_what_the_preferences_say_is_used_at_the_next_start(rig):
     assert rig.client._process.command[-2:] == ("--device", "cpu")
     rig.client.set_device("auto")
     assert rig.client._process.command == (sys.executable, "-m", "attnscope_engine", "--device", "auto")
+
+
+@pytest.mark.parametrize(
+    ("mode", "actions"),
+    [("no_driver", (("Why?", "diagnostics"),)), ("no_parts", (("Get them", "addons"), ("Why?", "diagnostics")))],
+)
+def test_that_why_there_is_no_gpu_offers_the_parts_that_would_help(rig, mode, actions):
+    rig.start(command(mode))
+    rig.until(lambda: rig.live.notices)
+    assert rig.live.notices[-1].actions == actions

@@ -246,3 +246,33 @@ def test_that_neither_torch_nor_cupy_is_imported(make: Make) -> None:
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_that_addons_open_once_and_a_change_starts_the_engine_again(make: Make, qtbot: QtBot) -> None:
+    window = make()
+    window.do("addons")
+    dialog = window._addons_dialog
+    assert dialog is not None
+    assert dialog.isVisible()
+    assert not dialog.isModal()
+    window.do("addons")
+    assert window._addons_dialog is dialog
+    process = window._addons
+    assert process is not None
+    qtbot.waitUntil(lambda: not process.busy, timeout=30_000)
+    pid = window.client.pid
+    dialog.changed.emit("torch for the CPU is added; the engine starts again.")
+    assert window.store.state.live.status == "torch for the CPU is added; the engine starts again."
+    qtbot.waitUntil(lambda: window.client.pid not in (0, pid) and window.store.state.live.phase != "starting", timeout=20_000)
+    dialog.close()
+    assert window._addons_dialog is None
+
+
+def test_that_closing_the_window_ends_what_is_done_to_addons(make: Make, qtbot: QtBot) -> None:
+    window = make(start=False)
+    window.do("addons")
+    process = window._addons
+    assert process is not None
+    assert process.busy
+    window.close()
+    assert not process.busy

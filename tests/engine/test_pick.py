@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import pytest
+from attnscope_engine.addons import fitting
 from attnscope_engine.devices import DeviceFault, pick
 from attnscope_engine.devices.cpu import CpuDevice
 
@@ -14,8 +15,11 @@ from attnscope_engine.devices.cpu import CpuDevice
 class Driver:
     """libcuda.so.1 as a test wants it."""
 
-    def __init__(self, init: int = 0, count_code: int = 0, count: int = 1, version: int = 13000) -> None:
+    def __init__(
+        self, init: int = 0, count_code: int = 0, count: int = 1, version: int = 13000, capability: tuple[int, int] = (9, 0)
+    ) -> None:
         self.init, self.count_code, self.count, self.version = init, count_code, count, version
+        self.capability = capability
 
     def cuInit(self, flags: int) -> int:
         return self.init
@@ -23,6 +27,10 @@ class Driver:
     def cuDeviceGetCount(self, into) -> int:
         into._obj.value = self.count
         return self.count_code
+
+    def cuDeviceGetAttribute(self, into, attribute: int, device: int) -> int:
+        into._obj.value = self.capability[{75: 0, 76: 1}[attribute]]
+        return 0
 
     def cuDriverGetVersion(self, into) -> int:
         into._obj.value = self.version
@@ -47,6 +55,7 @@ def machine(monkeypatch, tmp_path):
         monkeypatch.setattr(ctypes, "CDLL", load)
         monkeypatch.setattr(pick, "DRIVER_VERSION_FILE", version)
         monkeypatch.setattr(pick, "_installed_cupy", lambda: cupy)
+        monkeypatch.setattr(pick, "this_target", lambda: "cp311-linux_x86_64")
 
     return made
 
@@ -78,8 +87,11 @@ def machine(monkeypatch, tmp_path):
         ),
         (Driver(version=12020), "cupy-cuda13x", "", "The NVIDIA driver is older than 580"),
         (Driver(version=11080), "cupy-cuda12x", "520.61.05", "Driver 520 is older than 525: update it, or use the CPU."),
-        (Driver(version=13000), "", "", "CuPy is not installed: install attnscope[gpu13], or use the CPU."),
-        (Driver(version=12020), "", "", "CuPy is not installed: install attnscope[gpu12], or use the CPU."),
+        (Driver(version=13000), "", "", "A GPU is there, but the CUDA 13 parts (131 MB) are not: add them, or use the CPU."),
+        (Driver(version=12020), "", "", "A GPU is there, but the CUDA 12 parts (230 MB) are not: add them, or use the CPU."),
+        (Driver(capability=(6, 1)), "", "", "the CUDA 12 parts (230 MB) are not"),
+        (Driver(capability=(3, 5)), "", "", "It needs compute capability 5.0; this GPU has 3.5. Everything runs on the CPU."),
+        (Driver(capability=(6, 1)), "cupy-cuda13x", "", "6.1 is older than 7.5: the CUDA 12 parts can be used (230 MB)."),
     ],
 )
 @pytest.mark.parametrize("wanted", ["auto", "cuda"])
@@ -88,6 +100,7 @@ def test_that_each_reason_is_a_sentence_with_what_to_do(machine, driver, cupy, r
     device, why = pick.pick(wanted)
     assert isinstance(device, CpuDevice)
     assert words in why
+    assert fitting.is_offer(why) == ("(230 MB)" in why or "(131 MB)" in why)
     assert why.endswith(".")
     assert "\n" not in why
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from attnscope_engine import protocol as p
 
+NO_DRIVER = "No NVIDIA driver found: everything runs on the CPU."
+NO_PARTS = "A GPU is there, but the CUDA 13 parts (131 MB) are not: add them, or use the CPU."
 HELLO_LATE_S = 60.0
 
 
@@ -71,7 +73,9 @@ class Engine:
             case "no_hello":
                 self.send(p.Vitals(1, 2))
                 return
-        self.send(p.Hello(p.PROTOCOL, "0.0", os.getpid(), "3.11", device(self.on if self.mode == "other_device" else "fake")))
+        why = {"no_driver": NO_DRIVER, "no_parts": NO_PARTS}.get(self.mode, "")
+        shown = device(self.on if self.mode == "other_device" else "fake")
+        self.send(p.Hello(p.PROTOCOL, "0.0", os.getpid(), "3.11", shown, why))
 
     def serve(self) -> None:
         threading.Thread(target=self.read, daemon=True).start()

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from attnscope.build_facts import version_line
-from attnscope.cli import bench, compare, doctor, engine, map, report, variants  # noqa: A004 (the command is called map)
+from attnscope.cli import addon, bench, compare, doctor, engine, map, report, variants  # noqa: A004 (the command is called map)
 from attnscope.cli.shape import UsageError
 from attnscope.headless_engine import EngineGoneError
 
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="attnscope", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--version", action="version", version=version_line())
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for command in (compare, map, report, variants, doctor, bench, engine):
+    for command in (compare, map, report, variants, doctor, addon, bench, engine):
         command.add(commands)
     return top
 

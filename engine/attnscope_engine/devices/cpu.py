@@ -21,6 +21,7 @@ import psutil
 from attnscope_engine import catalogue
 from attnscope_engine.attend import threads
 from attnscope_engine.devices import DeviceFault
+from attnscope_engine.devices.blas_threads import one_blas_thread
 from attnscope_engine.devices.cpu_ceilings import ceilings
 from attnscope_engine.devices.processor import processor_name
 from attnscope_engine.devices.torch_memory import peak_of_torch
@@ -65,7 +66,8 @@ class CpuDevice:
 
     def calibrate(self, tick: Tick) -> Ceilings:
         """About half a second."""
-        with self._computing():
+        # of all cores: what blocks side by side reach together
+        with self._computing() if self._library == "torch" else nullcontext():
             return ceilings(self.facts.key, self.facts.dtypes, self.xp, tick)
 
     @functools.cached_property
@@ -83,15 +85,16 @@ class CpuDevice:
     def prepare(self, job: Measure, tick: Tick = lambda: None) -> CpuPrepared:  # noqa: ARG002 making inputs takes no time
         """Raises: Unsupported, DeviceFault, ValueError for a choice that does not exist."""
         if job.workload.dtype not in self.facts.dtypes:
-            raise Unsupported(f"{self._library} has no {job.workload.dtype}: choose {' or '.join(self.facts.dtypes)}")
+            others = " or ".join(self.facts.dtypes)
+            raise Unsupported(f"{self._library} has no {job.workload.dtype}: choose {others}, or add torch (Help ▸ Add-ons)")
         variant, params = catalogue.resolved(job.choice, job.workload)
         with self._computing():
             inputs = _guarded(lambda: normal_inputs(job, self.xp))
         return CpuPrepared(self, variant, params, job, inputs)
 
     def _computing(self) -> AbstractContextManager[Any]:
-        """Torch without the records that gradients need."""
-        mode: AbstractContextManager[Any] = self.xp.inference_mode() if self._library == "torch" else nullcontext()
+        """Torch without the records that gradients need; NumPy with our threads instead of its library's."""
+        mode: AbstractContextManager[Any] = self.xp.inference_mode() if self._library == "torch" else one_blas_thread()
         return mode
 
 

@@ -12,10 +12,13 @@ import ctypes
 import functools
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from attnscope_engine.addons.folder import MANIFEST
+from attnscope_engine.addons.using import CUPY, cupy_package
 from attnscope_engine.devices import DeviceFault
 from attnscope_engine.protocol import Dtype
 from attnscope_engine.variant import Unsupported
@@ -67,8 +70,28 @@ def check(left: Matrices, right: Matrices, out: Matrices, transposed: bool) -> N
         raise ValueError(f"no product of matrices: {left}, {right}, {out}, {transposed=}")
 
 
+def addon_libraries(*stems: str) -> tuple[str, ...]:
+    """Of the cuBLAS add-on on the path that belongs to this CuPy, these libraries in their order; none without one."""
+    name = CUPY.get(cupy_package(sys.path), "").replace("gpu", "cublas")
+    major = name.removeprefix("cublas")
+    for entry in sys.path:
+        if not name or Path(entry).name != name or not (Path(entry) / MANIFEST).is_file():
+            continue
+        for folder in (f"cu{major}/lib", f"cu{major}/bin/x86_64", "cublas/lib", "cublas/bin"):
+            files = [Path(entry) / "nvidia" / folder / library_name(stem, int(major)) for stem in stems]
+            if all(file.is_file() for file in files):
+                return tuple(map(str, files))
+    return ()
+
+
+def library_name(stem: str, major: int) -> str:
+    return f"{stem}64_{major}.dll" if sys.platform == "win32" else f"lib{stem}.so.{major}"
+
+
 def load() -> Any:
-    """CuPy's own wrapper, which loads what a wheel or the toolkit has. Raises: ImportError."""
+    """CuPy's own wrapper, which loads what a wheel, an add-on or the toolkit has. Raises: ImportError."""
+    for library in addon_libraries("cublasLt", "cublas"):
+        ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)  # CuPy takes a library that is loaded, and looks into no add-on
     from cupy_backends.cuda import libs
 
     return libs.cublas
@@ -82,7 +105,7 @@ def _library(major: int) -> ctypes.CDLL:
     except ImportError as error:
         package = "nvidia-cublas" if major >= 13 else f"nvidia-cublas-cu{major}"
         raise Unsupported(f"cuBLAS, which multiplies here, is not installed: pip install {package}, or use the CPU") from error
-    library = ctypes.CDLL(f"cublas64_{major}.dll" if sys.platform == "win32" else f"libcublas.so.{major}")
+    library = ctypes.CDLL(library_name("cublas", major))
     library.cublasGetStatusString.restype = ctypes.c_char_p
     library.cublasGemmStridedBatchedEx.argtypes = [
         *(ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p),

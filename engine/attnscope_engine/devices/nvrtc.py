@@ -40,16 +40,21 @@ def _names(major: int) -> tuple[str, ...]:
     return (f"libnvrtc.so.{major}",)
 
 
-def _folders(major: int) -> Iterator[Path]:
-    """Where wheels, a frozen program and an installed toolkit keep it."""
-    roots = [Path(entry) for entry in sys.path if entry]
-    bundle = getattr(sys, "_MEIPASS", "")
-    if bundle:
-        roots.insert(0, Path(bundle))
-    for root in roots:
-        for package in (f"cu{major}", "cuda_nvrtc"):
-            for folder in ("lib", "bin", "bin/x86_64"):
-                yield root / "nvidia" / package / folder
+def _roots() -> Iterator[Path]:
+    """Of wheels, in the order of the path: GPU parts that were put before the program's own come first."""
+    entries = [*sys.path, getattr(sys, "_MEIPASS", "")]
+    yield from dict.fromkeys(Path(entry) for entry in entries if entry)
+
+
+def _folders(root: Path, major: int) -> Iterator[Path]:
+    """Where a wheel keeps it, installed, in a frozen program, or in an add-on."""
+    for package in (f"cu{major}", "cuda_nvrtc"):
+        for folder in ("lib", "bin", "bin/x86_64"):
+            yield root / "nvidia" / package / folder
+
+
+def _toolkits() -> Iterator[Path]:
+    """Where an installed toolkit keeps it."""
     for variable in ("CUDA_PATH", "CUDA_HOME"):
         if os.environ.get(variable):
             for folder in ("lib64", "lib", "bin", "bin/x64"):
@@ -57,11 +62,12 @@ def _folders(major: int) -> Iterator[Path]:
 
 
 def _candidates() -> Iterator[str]:
-    for major in MAJORS:
-        for folder in _folders(major):
-            for name in _names(major):
-                if (folder / name).is_file():
-                    yield str(folder / name)
+    places = [(major, folder) for root in _roots() for major in MAJORS for folder in _folders(root, major)]
+    places += [(major, folder) for major in MAJORS for folder in _toolkits()]
+    for major, folder in places:
+        for name in _names(major):
+            if (folder / name).is_file():
+                yield str(folder / name)
     for major in MAJORS:
         yield from _names(major)
 

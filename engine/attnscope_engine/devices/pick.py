@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import importlib.util
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from attnscope_engine.addons import fitting
+from attnscope_engine.addons.lock import addons, megabytes, this_target
+from attnscope_engine.addons.using import CUPY, cupy_package
 from attnscope_engine.devices import Device, DeviceFault
 
 Wanted = Literal["auto", "cpu", "cuda"]
 
-DRIVER_LIBRARY = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
 DRIVER_VERSION_FILE = Path("/proc/driver/nvidia/version")
-CUPY_NEEDS = {"cupy-cuda13x": (13000, "580"), "cupy-cuda12x": (12000, "525")}
-"""CuPy's package → CUDA version its driver must know (as `cuDriverGetVersion` says it), first driver that does."""
+CUPY_NEEDS = {package: fitting.NEEDS[addon] for package, addon in CUPY.items()}
+"""CuPy's package → what `fitting.NEEDS` says of it."""
 
 NO_DRIVER = "No NVIDIA driver found: everything runs on the CPU."
 REASONS = {
@@ -60,7 +61,7 @@ def _sentence(error: Exception) -> str:
 
 def why_no_gpu() -> str:
     """Empty when a driver, a device and CuPy are there, else the first thing missing. Costs milliseconds: imports nothing."""
-    name = DRIVER_LIBRARY.get(sys.platform)
+    name = fitting.DRIVER_LIBRARY.get(sys.platform)
     if name is None:
         return "CUDA does not exist on this system: everything runs on the CPU."
     try:
@@ -79,7 +80,7 @@ def _why_driver_not(driver: Any) -> str:
         code = 100
     if code == 35:
         package = _installed_cupy()
-        return _too_old(_driver_release(), CUPY_NEEDS.get(package, (0, "525"))[1], package)
+        return _too_old(_driver_release(), CUPY_NEEDS.get(package, fitting.NEEDS["gpu12"])[1], package)
     return (
         ""
         if code == 0
@@ -89,33 +90,41 @@ def _why_driver_not(driver: Any) -> str:
 
 def _why_cupy_not(driver: Any) -> str:
     package = _installed_cupy()
-    version = ctypes.c_int(0)
-    driver.cuDriverGetVersion(ctypes.byref(version))
+    machine = fitting.asked(driver)
     if not package:
-        extra = "gpu13" if version.value >= 13000 else "gpu12"
-        return f"A GPU is there, but CuPy is not installed: install attnscope[{extra}], or use the CPU."
-    needed, release = CUPY_NEEDS.get(package, (0, ""))
-    if version.value < needed:
+        fits = fitting.fitting(machine.driver, machine.capability)
+        if not fits:
+            return f"{fitting.why_unfit('gpu12', machine.driver, machine.capability)} Everything runs on the CPU."
+        return f"A GPU is there, but the {_parts(fits)} are not: add them, or use the CPU."
+    version, release, capability = CUPY_NEEDS.get(package, (0, "", (0, 0)))
+    if machine.driver < version:
         return _too_old(_driver_release(), release, package)
+    if machine.capability is not None and machine.capability < capability:
+        have, need = (".".join(map(str, pair)) for pair in (machine.capability, capability))
+        return f"This GPU's compute capability {have} is older than {need}: {_way_out(package)}."
     return ""
 
 
 def _too_old(have: str, need: str, package: str) -> str:
     """Code 35: the driver can not run what is installed."""
     driver = f"Driver {have}" if have else "The NVIDIA driver"
-    way_out = "the CUDA 12 parts can be used (230 MB)" if package == "cupy-cuda13x" else "update it, or use the CPU"
-    return f"{driver} is older than {need}: {way_out}."
+    return f"{driver} is older than {need}: {_way_out(package)}."
+
+
+def _way_out(package: str) -> str:
+    return f"the {_parts('gpu12', 'can be used ')}" if package == "cupy-cuda13x" else "update it, or use the CPU"
+
+
+def _parts(name: str, verb: str = "") -> str:
+    """`CUDA 12 parts (230 MB)`; the window offers what a sentence with these words speaks of (`fitting.is_offer`)."""
+    addon = addons(this_target()).get(name)
+    size = f" {verb}({megabytes(addon.bytes)})" if addon else f" {verb}".rstrip()
+    return f"CUDA {name.removeprefix('gpu')} parts{size}"
 
 
 def _installed_cupy() -> str:
     """Name of the package that provides CuPy, empty when there is none."""
-    for package in CUPY_NEEDS:
-        try:
-            importlib.metadata.distribution(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return package
-    return "cupy" if importlib.util.find_spec("cupy") is not None else ""
+    return cupy_package(sys.path) or ("cupy" if importlib.util.find_spec("cupy") is not None else "")
 
 
 def _driver_release() -> str:

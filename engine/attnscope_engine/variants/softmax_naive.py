@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnscope_engine import cuda, numerics
+from attnscope_engine import cuda, numerics, side_by_side
+from attnscope_engine.attend import threads
 from attnscope_engine.cost import Cost, Step, tensor_term
 from attnscope_engine.protocol import DeviceKind, Term, Workload
 from attnscope_engine.variant import Params, Tick, Variant
@@ -27,7 +28,7 @@ rectangles, and what lies past a strip's last key is not computed. 16 strips com
 THREADS = 256
 """Of a row, as in `softmax_naive.cu`."""
 
-Blocks = list[tuple[slice, int]]
+Calls = Iterator[Callable[[], None]]
 
 
 def resolve(workload: Workload, params: Params) -> Params:
@@ -68,33 +69,45 @@ def run_cpu(q: Any, k: Any, v: Any, workload: Workload, params: Params, xp: Any,
     mapped = xp.zeros((*heads, m), dtype=q.dtype)
     out = xp.zeros_like(q)
     blocks = list(row_blocks(q.shape[2], m, workload.causal))
-    for b, h in np.ndindex(*q.shape[:2]):
-        _score(q[b, h], k[b, h * k.shape[1] // q.shape[1]], scores[b, h], blocks, xp, tick)
-    for b, h in np.ndindex(*q.shape[:2]):
-        for rows, reach in blocks:
-            tick()
-            if workload.causal:
-                hide_future(scores[b, h, rows, :reach], xp)
-            mapped[b, h, rows, :reach] = _softmax(scores[b, h, rows, :reach], xp)
-    for b, h in np.ndindex(*q.shape[:2]):
-        _gather(mapped[b, h], v[b, h * k.shape[1] // q.shape[1]], out[b, h], blocks, xp, tick)
+    workers = 1 if xp.__name__ == "torch" else threads()  # torch has threads of its own in each call
+
+    def scoring() -> Calls:
+        for b, h in np.ndindex(*q.shape[:2]):
+            keys = _fp32(k[b, h * k.shape[1] // q.shape[1]], xp)
+            for rows, reach in blocks:
+                yield partial(_score, q[b, h, rows], keys[:reach], scores[b, h, rows, :reach], xp)
+
+    def weighing() -> Calls:
+        for b, h in np.ndindex(*q.shape[:2]):
+            for rows, reach in blocks:
+                yield partial(_weigh, scores[b, h, rows, :reach], mapped[b, h, rows, :reach], workload.causal, xp)
+
+    def gathering() -> Calls:
+        for b, h in np.ndindex(*q.shape[:2]):
+            values = _fp32(v[b, h * k.shape[1] // q.shape[1]], xp)
+            for rows, reach in blocks:
+                yield partial(_gather, mapped[b, h, rows, :reach], values[:reach], out[b, h, rows], xp)
+
+    for calls in (scoring, weighing, gathering):
+        side_by_side.run(calls(), tick, workers)
     return out
 
 
-def _score(q: Any, k: Any, scores: Any, blocks: Blocks, xp: Any, tick: Tick) -> None:
-    """One head's QKᵀ·D^-½ into `scores` `(N, M)`."""
-    keys = _fp32(k, xp)
-    for rows, reach in blocks:
-        tick()
-        xp.matmul(_fp32(q[rows], xp) * q.shape[1] ** -0.5, keys[:reach].T, out=scores[rows, :reach])
+def _score(q: Any, keys: Any, scores: Any, xp: Any) -> None:
+    """QKᵀ·D^-½ of some rows of one head into `scores` `(rows, keys)`."""
+    xp.matmul(_fp32(q, xp) * q.shape[1] ** -0.5, keys.T, out=scores)
 
 
-def _gather(mapped: Any, v: Any, out: Any, blocks: Blocks, xp: Any, tick: Tick) -> None:
-    """One head's weights times v into `out` `(N, D)`."""
-    values = _fp32(v, xp)
-    for rows, reach in blocks:
-        tick()
-        out[rows] = xp.matmul(_fp32(mapped[rows, :reach], xp), values[:reach])
+def _weigh(scores: Any, mapped: Any, causal: bool, xp: Any) -> None:
+    """Softmax of some rows into `mapped`."""
+    if causal:
+        hide_future(scores, xp)
+    mapped[...] = _softmax(scores, xp)
+
+
+def _gather(mapped: Any, values: Any, out: Any, xp: Any) -> None:
+    """Weights of some rows of one head times v into `out` `(rows, D)`."""
+    out[...] = xp.matmul(_fp32(mapped, xp), values)
 
 
 def row_blocks(n: int, m: int, causal: bool) -> Iterator[tuple[slice, int]]:
