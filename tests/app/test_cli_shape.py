@@ -39,6 +39,8 @@ def test_that_a_range_is_the_powers_of_two_and_its_end() -> None:
     assert shape.seq_lens("100:350") == (100, 200, 350)
     assert shape.seq_lens("2k,64,2048") == (64, 2048)
     assert shape.seq_lens("65,536") == (65536,)
+    assert shape.seq_lens("1,024") == (1024,)
+    assert shape.seq_lens("256,512") == (256, 512)
     with pytest.raises(UsageError, match="upwards"):
         shape.seq_lens("4096:512")
     with pytest.raises(UsageError, match="1 to 1,048,576"):

@@ -31,6 +31,14 @@ def number(text: str, name: str, low: int, high: int) -> int:
     return value
 
 
+def _is_one_number(text: str) -> bool:
+    """Whether commas part thousands, as in `65,536`; in `256,512` they part two lengths, which are powers of two."""
+    if not re.fullmatch(r"\d{1,3}(,\d{3})+", text.strip()):
+        return False
+    parts = text.strip().split(",")
+    return not all(part[0] != "0" and int(part).bit_count() == 1 for part in parts)
+
+
 def seq_lens(text: str) -> tuple[int, ...]:
     """`4096`, `512,1000,2k`, or `512:8192`: the powers of two from the first to the second, both included. Raises: UsageError."""
     if ":" in text:
@@ -42,7 +50,7 @@ def seq_lens(text: str) -> tuple[int, ...]:
         while found[-1] * 2 <= high:
             found.append(found[-1] * 2)
         return tuple(found if found[-1] == high else [*found, high])
-    words = text.split(",") if not re.fullmatch(r"\d{1,3}(,\d{3})+", text.strip()) else [text]
+    words = [text] if _is_one_number(text) else text.split(",")
     return tuple(sorted({number(word, "--seq-len", 1, MAX_SEQ_LEN) for word in words}))
 
 
