@@ -61,7 +61,7 @@ class AddonsDialog(QDialog):
         column.setSpacing(12)
         where = data_folder() / "addons"
         column.addWidget(
-            _label(f"They are kept in {where}, apart from the program. Each file is checked by its SHA-256.", "label")
+            _label(f"They are kept in {where}, apart from the program. What is fetched is checked by its SHA-256.", "label")
         )
         column.addLayout(self._list)
         column.addWidget(self.message)
