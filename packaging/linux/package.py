@@ -94,6 +94,7 @@ def recipe(flavour: str, program: Path, stage: Path) -> dict[str, Any]:
             "deb": {
                 "depends": [debian for debian, _ in SYSTEM],
                 "replaces": others,
+                "recommends": ["ca-certificates"],  # add-ons come over https
                 "suggests": ["nvidia-driver"] if flavour == "all" else [],
             },
             "rpm": {"depends": list(dict.fromkeys(fedora for _, fedora in SYSTEM))},

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from attnscope_engine.addons import AddonCancelled, AddonError, changing, lock
 from attnscope_engine.addons.changing import Progress, add, locked, remove
-from attnscope_engine.addons.fetching import fetch
+from attnscope_engine.addons.fetching import fetch, trusting
 from attnscope_engine.addons.folder import PARTS, installed
 from attnscope_engine.addons.unpacking import place
 from wheel_server import TARGET, WheelServer, entry, wheel_bytes, write_lock
@@ -385,3 +385,35 @@ def test_that_the_lock_file_is_given_back(root):
     for _ in range(2):
         with locked(root):
             pass
+
+
+AUTHORITY = """\
+-----BEGIN CERTIFICATE-----
+MIIBcjCCARmgAwIBAgIUJut/bSVCboixOclmHbjMc8T7mUAwCgYIKoZIzj0EAwIw
+DjEMMAoGA1UEAwwDdG95MCAXDTI2MTEyNDIzMDU1MVoYDzIxMjYxMDMxMjMwNTUx
+WjAOMQwwCgYDVQQDDAN0b3kwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAASG7Hy9
+P9aHZRsKKMmsspHr2tRFeixFGFEYhiRXFRP+6+CMGHhsyzj7JtLnHPf9Tg6HIfY7
+xfL/JPFlIEsoHa4Do1MwUTAdBgNVHQ4EFgQUMPqA9dMNxNBZzJ240uOm5a7vDWQw
+HwYDVR0jBBgwFoAUMPqA9dMNxNBZzJ240uOm5a7vDWQwDwYDVR0TAQH/BAUwAwEB
+/zAKBggqhkjOPQQDAgNHADBEAiBGTrEPCZqTOW/9ep1qlMPMMNkboO2gt+GBMMlO
+Ra6PmwIgCPypg/25a/GYkHlbYZXolXL4BN2P7FNnqlU0GU8CJpQ=
+-----END CERTIFICATE-----
+"""
+
+
+def test_that_whom_the_system_trusts_is_found_where_other_systems_keep_it(tmp_path, monkeypatch):
+    """A frozen program's OpenSSL looks only where the system keeps it that it was made on."""
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / "nothing"))
+    place = tmp_path / "ca-bundle.crt"
+    place.write_text(AUTHORITY)
+    assert trusting((str(tmp_path / "neither"),)).cert_store_stats()["x509_ca"] == 0
+    assert trusting((str(tmp_path / "neither"), str(place))).cert_store_stats()["x509_ca"] == 1
+
+
+def test_that_a_place_that_openssl_knows_is_kept_to(tmp_path, monkeypatch):
+    known, other = tmp_path / "known.pem", tmp_path / "other.pem"
+    known.write_text(AUTHORITY)
+    other.write_text("no certificate: reading it would raise")
+    monkeypatch.setenv("SSL_CERT_FILE", str(known))
+    assert trusting((str(other), "")).cert_store_stats()["x509_ca"] == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.client
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +23,14 @@ TRIES = 5
 FIRST_WAIT_S = 0.5
 """Before the second try; twice as long before each further one."""
 NETWORK = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+
+CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where Linux systems keep whom they trust: a frozen program's OpenSSL knows only the place of the system it was made on."""
 
 Show = Callable[[int], None]
 """Told how many bytes of the file are there."""
@@ -83,7 +93,7 @@ def _go_on(wheel: Wheel, part: Path, show: Show, cancelled: Cancelled) -> None:
     request = urllib.request.Request(
         wheel.url, headers={"User-Agent": "attnscope", **({"Range": f"bytes={have}-"} if have else {})}
     )
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=trusting()) as answer:
         if have and not _continues(answer, have):
             have = 0
         with part.open("ab" if have else "wb") as file:
@@ -101,6 +111,18 @@ def _go_on(wheel: Wheel, part: Path, show: Show, cancelled: Cancelled) -> None:
 def _continues(answer: Any, have: int) -> bool:
     """Whether it begins where we stopped; a server may send the whole file instead."""
     return answer.status == 206 and str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
+
+
+@functools.cache
+def trusting(places: tuple[str, ...] = CERTIFICATES) -> ssl.SSLContext:
+    """Whom this system trusts; of `places` the first that is there, where OpenSSL's own places are not."""
+    known = ssl.get_default_verify_paths()
+    context = ssl.create_default_context()
+    if not (known.cafile or known.capath or context.cert_store_stats()["x509_ca"]):
+        found = next((place for place in places if Path(place).is_file()), None)
+        if found is not None:
+            context.load_verify_locations(cafile=found)
+    return context
 
 
 def _size(path: Path) -> int:
