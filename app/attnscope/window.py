@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 from attnscope_engine.protocol import FileSource
-from PySide6.QtCore import QByteArray, QEvent, QMimeData, QRect, Qt, QTimer, QUrl
+from PySide6.QtCore import QByteArray, QEvent, Qt, QTimer, QUrl
 from PySide6.QtGui import (
     QAction,
     QActionGroup,
@@ -17,19 +16,19 @@ from PySide6.QtGui import (
     QDragEnterEvent,
     QDropEvent,
     QGuiApplication,
-    QImage,
     QKeySequence,
     QResizeEvent,
     QShowEvent,
 )
 from PySide6.QtWidgets import QDockWidget, QFileDialog, QLabel, QMainWindow, QMenu, QStackedWidget, QVBoxLayout, QWidget
 
-from attnscope import requests
+from attnscope import figure_clipboard, requests, window_place
 from attnscope.actions import COMMANDS
+from attnscope.addons_window import AddonsWindow
 from attnscope.documents import OPEN_FILTER, Documents
 from attnscope.engine_client import EngineClient
 from attnscope.figure_process import FigureProcess
-from attnscope.figures.job import Copies, FigureJob
+from attnscope.figures.job import FigureJob
 from attnscope.figures.render import as_text_table
 from attnscope.files import state_folder
 from attnscope.page_figure import NothingToShowError, page_figure
@@ -49,17 +48,10 @@ from attnscope.state import State
 from attnscope.store import Store
 from attnscope.theme import Theme, font
 
-if TYPE_CHECKING:
-    from attnscope.addon_process import AddonProcess
-    from attnscope.panels.addons_dialog import AddonsDialog
-
 TITLE = "Attnscope"
 MINIMUM = (1024, 680)
 SAVE_AFTER_MS = 2000
 """Settings are on disk at most this long after a change: what a crash can cost."""
-LEFT_WIDTHS = ((1366, 288), (1680, 320))
-"""Window width up to which the left panel has this width; above the last, `LEFT_WIDE`."""
-LEFT_WIDE = 344
 
 
 class Window(QMainWindow):
@@ -73,8 +65,7 @@ class Window(QMainWindow):
         self.preferences = preferences
         self._preferences_path = preferences_path or default_path()
         self._figures = FigureProcess(self)
-        self._addons: AddonProcess | None = None
-        self._addons_dialog: AddonsDialog | None = None
+        self._addons = AddonsWindow(self, self._addons_changed)
         self.documents = Documents(store, self._remember)
         self._actions: dict[str, QAction] = {}
         self._pages: dict[str, QWidget] = {}
@@ -397,28 +388,12 @@ class Window(QMainWindow):
     on_report = on_diagnostics
 
     def on_addons(self) -> None:
-        """Opens it, or brings the open one to the front."""
-        from attnscope.addon_process import AddonProcess  # here: what fetches takes longer to import than to open
-        from attnscope.panels.addons_dialog import AddonsDialog
-
-        if self._addons is None:
-            self._addons = AddonProcess(parent=self)
-        if self._addons_dialog is None:
-            self._addons_dialog = AddonsDialog(self._addons, self)
-            self._addons_dialog.changed.connect(self._addons_changed)
-            self._addons_dialog.finished.connect(self._addons_closed)
-        self._addons_dialog.show()
-        self._addons_dialog.activateWindow()
+        self._addons.open()
 
     def _addons_changed(self, text: str) -> None:
         """Only an engine that starts looks at what is there."""
         self.store.update_live(status=text)
         self.client.restart()
-
-    def _addons_closed(self) -> None:
-        dialog, self._addons_dialog = self._addons_dialog, None
-        if dialog is not None:
-            dialog.deleteLater()
 
     def on_show_log(self) -> None:
         folder = state_folder()
@@ -444,13 +419,7 @@ class Window(QMainWindow):
         self._figures.start(job, self._copied, lambda text: self.documents.tell("danger", text), copies=True)
 
     def _copied(self, data: bytes) -> None:
-        """Onto the clipboard in three forms at once: what pastes into a drawing, a chat and a spreadsheet."""
-        three = msgspec.msgpack.decode(data, type=Copies)
-        mime = QMimeData()
-        mime.setData("image/svg+xml", QByteArray(three.svg))
-        mime.setImageData(QImage.fromData(QByteArray(three.png)))
-        mime.setText(three.table)
-        QGuiApplication.clipboard().setMimeData(mime)
+        figure_clipboard.put(data)
         self.store.update_live(status="Copied: picture, SVG and table.")
 
     # ------------------------------------------------------------ preferences and layout
@@ -479,28 +448,15 @@ class Window(QMainWindow):
             self._recent.addAction("No recent files").setEnabled(False)
 
     def _restore(self) -> None:
-        """Geometry and docks as they were, on a screen that exists."""
-        if self.preferences.geometry and self.restoreGeometry(QByteArray.fromBase64(self.preferences.geometry.encode())):
-            self._onto_a_screen()
-        else:
-            available = self.screen().availableGeometry()
-            self.resize(min(1440, available.width()), min(900, available.height()))
+        """Geometry and docks as they were."""
+        window_place.restore(self, self.preferences.geometry)
         if self.preferences.docks:
             self.restoreState(QByteArray.fromBase64(self.preferences.docks.encode()))
         self._size_left()
 
-    def _onto_a_screen(self) -> None:
-        frame = self.geometry()
-        if not any(screen.availableGeometry().intersects(frame) for screen in QGuiApplication.screens()):
-            area = self.screen().availableGeometry()
-            self.setGeometry(QRect(area.topLeft(), frame.size().boundedTo(area.size())))
-
-    def _left_width(self) -> int:
-        return next((left for most, left in LEFT_WIDTHS if self.width() < most), LEFT_WIDE)
-
     def _size_left(self) -> None:
         """The width that this size of window has by design; a person may then drag it."""
-        self._sized_for = width = self._left_width()
+        self._sized_for = width = window_place.left_width(self.width())
         self.resizeDocks([self._docks[0]], [width], Qt.Orientation.Horizontal)
         self.resizeDocks(self._docks, [self.workload.sizeHint().height(), 10_000], Qt.Orientation.Vertical)
 
@@ -536,7 +492,7 @@ class Window(QMainWindow):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        if self._left_width() != self._sized_for:
+        if window_place.left_width(self.width()) != self._sized_for:
             self._size_left()
 
     def changeEvent(self, event: QEvent) -> None:
@@ -547,7 +503,6 @@ class Window(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         self._save_preferences()
         self._figures.stop()
-        if self._addons is not None:
-            self._addons.stop()
+        self._addons.stop()
         self.client.stop()
         event.accept()

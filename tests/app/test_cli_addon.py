@@ -85,10 +85,12 @@ def test_that_the_command_is_known_and_needs_an_action(capsys):
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from attnscope_engine.addons import changing, lock, rows
 from attnscope.cli import addon
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started to ignore it
 lock.LOCK = Path(sys.argv[1])
 for module in (changing, rows, addon):
     module.this_target = lambda: "cp311-linux_x86_64"

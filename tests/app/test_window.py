@@ -251,13 +251,13 @@ def test_that_neither_torch_nor_cupy_is_imported(make: Make) -> None:
 def test_that_addons_open_once_and_a_change_starts_the_engine_again(make: Make, qtbot: QtBot) -> None:
     window = make()
     window.do("addons")
-    dialog = window._addons_dialog
+    dialog = window._addons.dialog
     assert dialog is not None
     assert dialog.isVisible()
     assert not dialog.isModal()
     window.do("addons")
-    assert window._addons_dialog is dialog
-    process = window._addons
+    assert window._addons.dialog is dialog
+    process = window._addons.process
     assert process is not None
     qtbot.waitUntil(lambda: not process.busy, timeout=30_000)
     pid = window.client.pid
@@ -265,13 +265,13 @@ def test_that_addons_open_once_and_a_change_starts_the_engine_again(make: Make, 
     assert window.store.state.live.status == "torch for the CPU is added; the engine starts again."
     qtbot.waitUntil(lambda: window.client.pid not in (0, pid) and window.store.state.live.phase != "starting", timeout=20_000)
     dialog.close()
-    assert window._addons_dialog is None
+    assert window._addons.dialog is None
 
 
 def test_that_closing_the_window_ends_what_is_done_to_addons(make: Make, qtbot: QtBot) -> None:
     window = make(start=False)
     window.do("addons")
-    process = window._addons
+    process = window._addons.process
     assert process is not None
     assert process.busy
     window.close()
