@@ -190,11 +190,14 @@ def attend(
     out = xp.empty_like(queries) if into is None else into.reshape(queries.shape)
     sums = None if log_sums is None else log_sums.reshape(queries.shape[:3])
 
+    def rows_of(strip: Strip) -> slice:
+        first = strip.first + n - m
+        return slice(first, first + strip.rows * strip.repeat)
+
     def finish(strip: Strip, group: slice, head: slice) -> None:
         """These heads' rows of the strip."""
-        first = strip.first + n - m
-        end = first + strip.rows * strip.repeat
-        there, here = out[group, head, first:end], queries[group, head, first:end]
+        mine = rows_of(strip)
+        there, here = out[group, head, mine], queries[group, head, mine]
         if strip.repeat > 1:  # the groups, or the heads of one group, then the blocks
             there, here = (x.reshape(-1, strip.repeat, strip.rows, head_dim) for x in (there, here))
         changed = None
@@ -203,7 +206,7 @@ def attend(
         rows, lse = _rows(here, keys[group], values[group], strip, allowed, xp, changed)
         there[...] = rows
         if sums is not None:
-            sums[group, head, first:end] = lse.reshape(sums[group, head, first:end].shape)
+            sums[group, head, mine] = lse.reshape(sums[group, head, mine].shape)
 
     def calls() -> Iterator[Callable[[], None]]:
         for strip in strips:
@@ -211,10 +214,9 @@ def attend(
                 for group, head in _heads(strip, queries.shape[:2], allowed):
                     yield functools.partial(finish, strip, group, head)
                 continue
-            first = strip.first + n - m
-            out[:, :, first : first + strip.rows * strip.repeat] = 0
+            out[:, :, rows_of(strip)] = 0
             if sums is not None:
-                sums[:, :, first : first + strip.rows * strip.repeat] = -xp.inf
+                sums[:, :, rows_of(strip)] = -xp.inf
 
     # torch has threads of its own in each call
     side_by_side.run(calls(), tick, 1 if xp.__name__ == "torch" else threads())

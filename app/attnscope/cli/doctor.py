@@ -48,7 +48,7 @@ def examine(architectures: Sequence[str] = ()) -> list[dict[str, object]]:
 
 
 def product_checks() -> list[dict[str, object]]:
-    """Which Attnscope this is and where it keeps what it keeps; add-ons would be told here."""
+    """Which Attnscope this is and where it keeps what it keeps."""
     facts = build_facts()
     build = finding("Attnscope", True, False, f"{facts.version}, {facts.build()}") | {"facts": asdict(facts)}
     return [build, finding("Data", True, False, str(data_folder()))]

@@ -17,7 +17,6 @@ from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QFileDialog,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -30,6 +29,7 @@ from PySide6.QtWidgets import (
 from attnscope.addon_process import AddonProcess
 from attnscope.addon_words import progress_words, source_words, standing_words
 from attnscope.files import data_folder
+from attnscope.panels.hairline import hairline
 from attnscope.theme import FontRole, font
 
 WIDTH = 620
@@ -141,7 +141,7 @@ class AddonsDialog(QDialog):
                 widget.from_files.clicked.connect(lambda _=False, name=row.name: self.add_from_files(name))
                 widget.remove.clicked.connect(lambda _=False, name=row.name: self.remove(name))
                 widget.cancel.clicked.connect(self.cancel)
-                for part in (_rule(), widget):
+                for part in (hairline(height=1), widget):
                     self._list.addWidget(part)
                     part.show()  # in this frame: a layout shows what is added later only in the next
             self.rows[row.name].show_row(row)
@@ -270,10 +270,3 @@ def _button(words: str) -> QPushButton:
     button.setAutoDefault(False)
     button.hide()
     return button
-
-
-def _rule() -> QFrame:
-    rule = QFrame()
-    rule.setProperty("hairline", True)
-    rule.setFixedHeight(1)
-    return rule

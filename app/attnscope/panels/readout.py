@@ -6,7 +6,7 @@ from attnscope_engine import catalogue
 from attnscope_engine.protocol import Picture
 from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QResizeEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
 from attnscope.looks import ColourMap, colour_table
 from attnscope.map_codes import codes_of
@@ -14,6 +14,7 @@ from attnscope.map_feed import MapFeed
 from attnscope.map_scene import Panel, Scene
 from attnscope.painted_number import number_width, paint_number
 from attnscope.panels.colour_bar import ColourBar
+from attnscope.panels.hairline import hairline
 from attnscope.panels.row_table import RowTable
 from attnscope.quantities import NOTHING, count, weight
 from attnscope.store import Store
@@ -45,9 +46,9 @@ class Readout(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
         row.addWidget(self.cell, 26)
-        row.addWidget(_rule())
+        row.addWidget(hairline(width=1))
         row.addWidget(self.table, 38)
-        self._last_rule = _rule()
+        self._last_rule = hairline(width=1)
         row.addWidget(self._last_rule)
         row.addWidget(self.colours, 46, Qt.AlignmentFlag.AlignTop)
         self._share(len(feed.scene.rows))
@@ -195,10 +196,3 @@ def rank_of(panel: Panel, column: int) -> tuple[int, int]:
     if not 0 <= column < len(weights) or np.isnan(weights[column]):
         return 0, seen
     return int(np.count_nonzero(weights > weights[column])) + 1, seen
-
-
-def _rule() -> QFrame:
-    rule = QFrame()
-    rule.setProperty("hairline", True)
-    rule.setFixedWidth(1)
-    return rule

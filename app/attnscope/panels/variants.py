@@ -8,6 +8,7 @@ from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from attnscope.panels.controls import KeyButton
+from attnscope.panels.hairline import hairline
 from attnscope.panels.parameters import ParametersPanel
 from attnscope.panels.variant_facts import Latest, facts
 from attnscope.panels.variant_heads import ColumnHeads, GroupRow
@@ -59,7 +60,7 @@ class VariantsPanel(QWidget):
         self.heads = ColumnHeads(self._theme)
         column.addWidget(self.heads)
         column.addWidget(self._scroll(), 1)
-        column.addWidget(_hairline())
+        column.addWidget(hairline(height=1))
         column.addLayout(self._footer())
 
     def _scroll(self) -> QScrollArea:
@@ -245,10 +246,3 @@ def _why_not(state: State) -> str:
         reasons = {"starting": "the engine is starting", "restarting": "the engine is starting again"}
         return f"Measure is off: {reasons.get(state.live.phase, 'the engine has stopped')}."
     return "" if state.settings.checked else "Measure is off: no variant is checked."
-
-
-def _hairline() -> QFrame:
-    line = QFrame()
-    line.setProperty("hairline", True)
-    line.setFixedHeight(1)
-    return line

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from attnscope_engine import catalogue
 from attnscope_engine.protocol import MAX_SEQ_LEN, MIN_SEQ_LEN, Dtype, Workload
 from PySide6.QtCore import QSignalBlocker, Qt, Signal
-from PySide6.QtWidgets import QComboBox, QFrame, QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from attnscope.looks import look
 from attnscope.panels.controls import LogSlider, NumberField, Segments, Wall
+from attnscope.panels.hairline import hairline
 from attnscope.panels.workload_hint import Hint, hint, nearest_wall
 from attnscope.predictions import predict
 from attnscope.presets import CUSTOM, PRESETS, preset_of
@@ -59,7 +60,7 @@ class WorkloadPanel(QWidget):
         column.setContentsMargins(12, 4, 12, 10)
         column.setSpacing(0)
         outer.addLayout(column)
-        outer.addWidget(_hairline())
+        outer.addWidget(hairline(height=1))
         column.addLayout(self._head())
         column.addSpacing(6)
         column.addLayout(self._seq_len_row())
@@ -239,13 +240,6 @@ def _label(text: str, role: FontRole, dress: str = "") -> QLabel:
     label.setFont(font(role))
     label.setProperty("role", dress)
     return label
-
-
-def _hairline() -> QFrame:
-    line = QFrame()
-    line.setProperty("hairline", True)
-    line.setFixedHeight(1)
-    return line
 
 
 def _dress(label: QLabel, role: str) -> None:

@@ -6,12 +6,13 @@ from typing import get_args
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from attnscope.map_feed import MapFeed
 from attnscope.map_scene import Scene
 from attnscope.panels.colour_bar import ColourBar
 from attnscope.panels.first_look import WIDTH, FirstLook
+from attnscope.panels.hairline import hairline
 from attnscope.panels.readout import Readout
 from attnscope.panels.row_table import RowTable
 from attnscope.panels.segments import Segments
@@ -90,17 +91,23 @@ class MapPage(QWidget):
         under = self._under_row = QHBoxLayout(self._under)
         under.setContentsMargins(0, 0, 0, 0)
         under.setSpacing(0)
-        for widget, stretch in ((self.heads, 64), (_rule(1, 0), 0), (self.strongest, 22), (_rule(1, 0), 0), (self.row, 24)):
+        for widget, stretch in (
+            (self.heads, 64),
+            (hairline(width=1), 0),
+            (self.strongest, 22),
+            (hairline(width=1), 0),
+            (self.row, 24),
+        ):
             under.addWidget(widget, stretch)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(0)
         rows.addWidget(self.toolbar)
-        rows.addWidget(_rule(0, 1))
+        rows.addWidget(hairline(height=1))
         rows.addWidget(self.strip)
         rows.addWidget(self._middle, 1)
         rows.addWidget(self.all_heads, 1)
-        self._line = _rule(0, 1)
+        self._line = hairline(height=1)
         rows.addWidget(self._line)
         rows.addWidget(self._under)
         rows.addWidget(self.readout)
@@ -201,13 +208,3 @@ class _WaysOut(QWidget):
         size = self._row.sizeHint()
         self.resize(size)
         self.move((self._canvas.width() - size.width()) // 2, (self._canvas.height() - 80) // 2 + 30)
-
-
-def _rule(width: int, height: int) -> QFrame:
-    rule = QFrame()
-    rule.setProperty("hairline", True)
-    if width:
-        rule.setFixedWidth(width)
-    if height:
-        rule.setFixedHeight(height)
-    return rule

@@ -5,10 +5,11 @@ from __future__ import annotations
 from attnscope_engine.protocol import FileSource, SyntheticSource, TextSource
 from PySide6.QtCore import QEvent, QSignalBlocker, QSize, Qt, Signal
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from attnscope.map_feed import MapFeed
 from attnscope.map_scene import Scene
+from attnscope.panels.hairline import hairline
 from attnscope.panels.number_field import NumberField
 from attnscope.panels.segments import Segments
 from attnscope.requests import drawn_panels, wanted
@@ -45,9 +46,7 @@ class MapToolbar(QWidget):
         self._row.setSpacing(8)
         self._captions: list[QLabel] = []
         self._build_source(theme)
-        self._rule = QFrame()
-        self._rule.setProperty("hairline", True)
-        self._rule.setFixedSize(1, 20)
+        self._rule = hairline(width=1, height=20)
         self._row.addWidget(self._rule)
         self._build_view(theme)
         store.changed.connect(self._store_changed)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtGui import QResizeEvent, QShowEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QMenu, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QStackedLayout, QVBoxLayout, QWidget
 
 from attnscope.memory import fits, peaks
 from attnscope.panels.controls import KeyButton, Segments
+from attnscope.panels.hairline import hairline
 from attnscope.plots.budget_row import BudgetRow
 from attnscope.plots.fits_table import ROW_LEAST as FIT_LEAST
 from attnscope.plots.fits_table import ROW_MOST as FIT_MOST
@@ -82,9 +83,7 @@ class MemoryPage(QWidget):
         head.addWidget(self._title)
         head.addWidget(self._of)
         head.addStretch(1)
-        line = QFrame()
-        line.setProperty("hairline", True)
-        line.setFixedHeight(1)
+        line = hairline(height=1)
         tables = QWidget()
         tables.setProperty("ground", "panel")
         tables.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)

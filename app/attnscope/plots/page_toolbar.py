@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSize, Qt
-from PySide6.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QLabel, QSizePolicy, QWidget
+from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QSizePolicy, QWidget
 
+from attnscope.panels.hairline import hairline
 from attnscope.theme import font
 
 HEIGHT = 38
@@ -23,8 +24,7 @@ class PageToolbar(QWidget):
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(12, 0, 12, 1)
         self._row.setSpacing(8)
-        self._line = QFrame(self)
-        self._line.setProperty("hairline", True)
+        self._line = hairline(self)
 
     def add(self, widget: QWidget) -> None:
         self._row.addWidget(widget)
@@ -48,11 +48,8 @@ class PageToolbar(QWidget):
 
     def gap(self) -> None:
         """A hairline between groups."""
-        line = QFrame(self)
-        line.setProperty("hairline", True)
-        line.setFixedSize(1, 18)
         self._row.addSpacing(4)
-        self._row.addWidget(line)
+        self._row.addWidget(hairline(self, width=1, height=18))
         self._row.addSpacing(4)
 
     def stretch(self) -> None:
